@@ -1,0 +1,169 @@
+"""The contract that every architecture keeps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from medkeras import tasks
+from medkeras.models.explain_points import ExplainPoint
+
+NORMALIZATIONS = {
+    "none": None,
+    "half": ((0.5,), (0.5,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+class ImageClassifier(keras.Model):
+    """A functional Keras model that maps [0, 1] images to logits and says how to explain itself.
+
+    A subclass builds its graph in `__init__`, hands it to this class, and returns its own arguments from
+    `get_config` in addition to the shared ones; so a `.keras` file of it loads with `safe_mode=True`.
+
+    Args:
+        inputs: The symbolic image, from `image_input`.
+        logits: The symbolic output, `(batch, num_classes)`.
+        image_shape: `(height, width, channels)` or `(depth, height, width, channels)`.
+        num_classes: Number of classes, or of labels for a `multilabel` task.
+        task: One of `medkeras.tasks.TASKS`; by default the single-label task that fits `num_classes`.
+        class_names: One name per class; by default `"0", "1", ...`.
+        normalization: What the first layer does, see `image_input`.
+        explain_points: Named tensors with the rule that folds each back to the image grid.
+        stochastic: The dropout layers that Monte Carlo sampling turns on.
+
+    Attributes:
+        image_shape, num_classes, task, class_names, normalization: As given.
+        explain_points: `{name: ExplainPoint}`.
+        stochastic: Tuple of layers.
+
+    Raises:
+        ValueError: If the task does not fit the classes, or the names are not `num_classes` distinct strings.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: Any,
+        logits: Any,
+        image_shape: Sequence[int],
+        num_classes: int,
+        task: str | None,
+        class_names: Sequence[str] | None,
+        normalization: Any,
+        explain_points: Mapping[str, ExplainPoint],
+        stochastic: Sequence[keras.layers.Layer] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+        self.image_shape = tuple(int(n) for n in image_shape)
+        self.num_classes = num_classes
+        self.task = tasks.check_task(task or tasks.default_task(num_classes), num_classes)
+        self.class_names = _check_class_names(class_names, num_classes)
+        self.normalization = normalization
+        self._explain_points = dict(explain_points)
+        self._stochastic = tuple(stochastic)
+
+    @property
+    def explain_points(self) -> dict[str, ExplainPoint]:
+        """Named tensors of the graph, each with its rule."""
+        return dict(self._explain_points)
+
+    @property
+    def stochastic(self) -> tuple[keras.layers.Layer, ...]:
+        """The dropout layers that Monte Carlo sampling turns on, BatchNorm staying frozen."""
+        return self._stochastic
+
+    def tensors(self, *names: str) -> keras.Model:
+        """Returns a model from the same image to the named explain points, weights shared.
+
+        Args:
+            *names: Keys of `explain_points`; `"logits"` is the output itself.
+
+        Raises:
+            ValueError: If a name is not declared.
+        """
+        known = {name: point.tensor for name, point in self._explain_points.items()} | {"logits": self.output}
+        for name in names:
+            if name not in known:
+                raise ValueError(f"An explain point of `{self.name}` is one of {sorted(known)}. Received: {name!r}")
+        return keras.Model(self.input, {name: known[name] for name in names})
+
+    def official_tensors(self) -> dict[str, Any]:
+        """Maps each tensor of the official checkpoint to our variable: see `medkeras.checkpoints.load`.
+
+        Raises:
+            ValueError: If the architecture, as configured, has no official checkpoint layout.
+        """
+        raise ValueError(f"`{self.name}` has no official checkpoint layout in this configuration.")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments shared by all architectures; a subclass adds its own."""
+        return {
+            "name": self.name,
+            "input_shape": list(self.image_shape),
+            "num_classes": self.num_classes,
+            "task": self.task,
+            "class_names": list(self.class_names),
+            "normalization": self.normalization,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ImageClassifier":
+        """Builds the model that `get_config` described."""
+        return cls(**config)
+
+
+def image_input(input_shape: Sequence[int], normalization: Any) -> tuple[Any, Any]:
+    """Returns the symbolic image in [0, 1] and the same image after the model's own normalisation.
+
+    Args:
+        input_shape: `(height, width, channels)` or `(depth, height, width, channels)`, all known.
+        normalization: `"imagenet"`, `"half"` (mean and std 0.5), `"none"`, or `(mean, std)` with one value or
+            one per channel each.
+
+    Raises:
+        ValueError: If the shape is not of rank 3 or 4 with positive sizes, or the normalisation is unknown or
+            does not fit the channels.
+    """
+    shape = tuple(input_shape)
+    if len(shape) not in (3, 4) or any(n is None or n < 1 for n in shape):
+        raise ValueError(
+            "`input_shape` must be (height, width, channels) or (depth, height, width, channels), all positive. "
+            f"Received: input_shape={shape}"
+        )
+    image = keras.Input(shape, name="image")
+    statistics = _mean_and_std(normalization, shape[-1])
+    if statistics is None:
+        return image, image
+    mean, std = statistics
+    rescale = keras.layers.Rescaling(
+        [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)], name="normalization"
+    )
+    return image, rescale(image)
+
+
+def _mean_and_std(normalization: Any, channels: int) -> tuple[list[float], list[float]] | None:
+    rule = f"`normalization` must be one of {', '.join(NORMALIZATIONS)} or (mean, std) with 1 or {channels} values"
+    if isinstance(normalization, str):
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(f"{rule}. Received: normalization={normalization!r}")
+        statistics = NORMALIZATIONS[normalization]
+        if statistics is None:
+            return None
+    else:
+        statistics = normalization
+    try:
+        mean, std = ([float(v) for v in (part if isinstance(part, Sequence) else [part])] for part in statistics)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}. Received: normalization={normalization!r}") from error
+    if any(len(part) not in (1, channels) for part in (mean, std)) or min(std) <= 0:
+        raise ValueError(f"{rule}, std positive. Received: normalization={normalization!r}")
+    return mean * (channels // len(mean)), std * (channels // len(std))
+
+
+def _check_class_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
+    names = tuple(str(n) for n in (names if names is not None else range(num_classes)))
+    if len(names) != num_classes or len(set(names)) != num_classes:
+        raise ValueError(f"`class_names` must be {num_classes} distinct names. Received: class_names={names}")
+    return names

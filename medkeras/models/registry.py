@@ -1,0 +1,86 @@
+"""Models by name: each preset is a class and the arguments that make it, as data."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from medkeras.models.base import ImageClassifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named configuration of an architecture.
+
+    Attributes:
+        architecture: Class of the model, a subclass of `ImageClassifier`.
+        description: One line for tables and help.
+        input_shape: The image shape it is meant for, used where none is asked for.
+        options: Constructor arguments beyond `input_shape` and `num_classes`.
+    """
+
+    architecture: Callable[..., ImageClassifier]
+    description: str
+    input_shape: tuple[int, ...]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_PRESETS: dict[str, Preset] = {}
+
+
+def register(presets: Mapping[str, Preset]) -> None:
+    """Adds presets to the registry.
+
+    Raises:
+        ValueError: If a name is taken.
+    """
+    for name, preset in presets.items():
+        if name in _PRESETS:
+            raise ValueError(f"A preset of this name exists already. Received: name={name!r}")
+        _PRESETS[name] = preset
+
+
+def names() -> list[str]:
+    """Returns all registered names, sorted.
+
+    Example:
+        >>> "focusnet2d" in names()
+        True
+    """
+    return sorted(_PRESETS)
+
+
+def preset(name: str) -> Preset:
+    """Returns the preset of this name.
+
+    Raises:
+        ValueError: If there is none; the nearest names are suggested.
+    """
+    if name not in _PRESETS:
+        near = difflib.get_close_matches(name, _PRESETS, n=3) or names()
+        raise ValueError(f"No model has this name; perhaps {', '.join(near)}. Received: name={name!r}")
+    return _PRESETS[name]
+
+
+def create(
+    name: str, *, input_shape: Sequence[int] | None = None, num_classes: int, **options: Any
+) -> ImageClassifier:
+    """Builds a model by name.
+
+    Args:
+        name: One of `names()`.
+        input_shape: `(height, width, channels)` or `(depth, height, width, channels)`; the preset's own by default.
+        num_classes: Number of classes, or of labels.
+        **options: Anything else the architecture's constructor takes; wins over the preset.
+
+    Raises:
+        ValueError: If the name is unknown or an argument breaks the architecture's rules.
+
+    Example:
+        >>> model = create("focusnet2d", input_shape=(28, 28, 1), num_classes=2)
+        >>> model.output_shape
+        (None, 2)
+    """
+    chosen = preset(name)
+    arguments = {"name": name.replace("-", "_"), **chosen.options, **options}
+    return chosen.architecture(input_shape or chosen.input_shape, num_classes=num_classes, **arguments)

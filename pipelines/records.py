@@ -1,0 +1,101 @@
+"""Records: what every source gives, before anything is split, decoded or augmented."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medkeras.tasks import check_task, is_multilabel
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Records:
+    """A set of labelled images, not yet decoded.
+
+    Attributes:
+        name: Short name of the source, for titles and file names.
+        task: One of `medkeras.tasks.TASKS`.
+        class_names: One name per class or label.
+        table: One row per record: `id` (distinct strings), `patient` (string; equal for images that must not be
+            parted by a split), `split` (`train`, `val`, `test`, or `""` where the source gives none); any further
+            columns are metadata.
+        labels: int32 `(n,)` class indices, or float32 `(n, labels)` with NaN for unknown.
+        read: Record index to the image as stored: `(H, W)`, `(H, W, C)`, `(D, H, W)` or `(D, H, W, C)`,
+            uint8, uint16 or float in [0, 1].
+        rank: 2 for images, 3 for volumes.
+        read_mask: Record index to a boolean lesion mask on the image's grid, where the source has masks.
+    """
+
+    name: str
+    task: str
+    class_names: tuple[str, ...]
+    table: pd.DataFrame
+    labels: np.ndarray
+    read: Callable[[int], np.ndarray]
+    rank: int = 2
+    read_mask: Callable[[int], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        check_task(self.task, len(self.class_names))
+        if len(self.table) == 0:
+            raise ValueError(f"A source must hold at least one image. Received: {self.name} with none")
+        if len(self.labels) != len(self.table):
+            raise ValueError(
+                f"Every record needs a label. Received: {len(self.table)} records, {len(self.labels)} labels"
+            )
+        repeated = self.table["id"][self.table["id"].duplicated()]
+        if len(repeated):
+            raise ValueError(f"Record ids must be distinct. Received: {repeated.iloc[0]!r} more than once")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Records":
+        """Returns the records at `indices`, in that order."""
+        indices = np.asarray(indices, dtype=np.int64)
+        read, read_mask = self.read, self.read_mask
+        return dataclasses.replace(
+            self,
+            table=self.table.iloc[indices].reset_index(drop=True),
+            labels=self.labels[indices],
+            read=lambda i: read(int(indices[i])),
+            read_mask=read_mask and (lambda i: read_mask(int(indices[i]))),
+        )
+
+    def class_counts(self) -> np.ndarray:
+        """Returns how many records carry each class or label, int64 `(classes,)`."""
+        if is_multilabel(self.task):
+            return np.nansum(self.labels == 1, axis=0).astype(np.int64)
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a model, a report and an export need to know of the data.
+
+    Attributes:
+        name: Name of the source.
+        task: One of `medkeras.tasks.TASKS`.
+        class_names: One name per class or label.
+        image_shape: `(H, W, C)` or `(D, H, W, C)` of every image of the tf.data pipelines.
+        counts: `{split: images}`.
+        class_counts: `{split: [images per class or label]}`.
+        manifest: Data frame with `id`, `patient`, `split` and `label` of every record.
+    """
+
+    name: str
+    task: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, ...]
+    counts: dict[str, int]
+    class_counts: dict[str, list[int]]
+    manifest: Any
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, or of labels."""
+        return len(self.class_names)
