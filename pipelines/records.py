@@ -28,6 +28,8 @@ class Records:
             uint8, uint16 or float in [0, 1].
         rank: 2 for images, 3 for volumes.
         read_mask: Record index to a boolean lesion mask on the image's grid, where the source has masks.
+        read_shape: Record index to the stored shape with channels, `(H, W, C)` or `(D, H, W, C)`, where the source
+            knows it without decoding; see `pipelines.decode.stored_shapes`.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Records:
     read: Callable[[int], np.ndarray]
     rank: int = 2
     read_mask: Callable[[int], np.ndarray] | None = None
+    read_shape: Callable[[int], tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
         check_task(self.task, len(self.class_names))
@@ -47,6 +50,7 @@ class Records:
             raise ValueError(
                 f"Every record needs a label. Received: {len(self.table)} records, {len(self.labels)} labels"
             )
+        _check_labels(self.labels, self.task, len(self.class_names))
         repeated = self.table["id"][self.table["id"].duplicated()]
         if len(repeated):
             raise ValueError(f"Record ids must be distinct. Received: {repeated.iloc[0]!r} more than once")
@@ -57,13 +61,14 @@ class Records:
     def select(self, indices: Sequence[int] | np.ndarray) -> "Records":
         """Returns the records at `indices`, in that order."""
         indices = np.asarray(indices, dtype=np.int64)
-        read, read_mask = self.read, self.read_mask
+        read, read_mask, read_shape = self.read, self.read_mask, self.read_shape
         return dataclasses.replace(
             self,
             table=self.table.iloc[indices].reset_index(drop=True),
             labels=self.labels[indices],
             read=lambda i: read(int(indices[i])),
             read_mask=read_mask and (lambda i: read_mask(int(indices[i]))),
+            read_shape=read_shape and (lambda i: read_shape(int(indices[i]))),
         )
 
     def class_counts(self) -> np.ndarray:
@@ -71,6 +76,21 @@ class Records:
         if is_multilabel(self.task):
             return np.nansum(self.labels == 1, axis=0).astype(np.int64)
         return np.bincount(self.labels, minlength=len(self.class_names))
+
+
+def _check_labels(labels: np.ndarray, task: str, num_classes: int) -> None:
+    if is_multilabel(task):
+        fits = labels.ndim == 2 and labels.shape[1] == num_classes
+        if not fits or not np.all(np.isnan(labels) | (labels == 0) | (labels == 1)):
+            raise ValueError(
+                f"A multilabel task has {num_classes} labels per image, each 0, 1 or NaN. Received: labels of shape "
+                f"{labels.shape} with values {np.unique(labels)[:5].tolist()}"
+            )
+    elif labels.ndim != 1 or labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"A {task} task has one class index per image, 0 to {num_classes - 1}. Received: labels of shape "
+            f"{labels.shape} from {labels.min()} to {labels.max()}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

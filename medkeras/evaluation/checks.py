@@ -1,0 +1,75 @@
+"""The rules that labels and probabilities must keep before anything is measured on them."""
+
+from typing import Any
+
+import numpy as np
+
+from medkeras.tasks import check_task, is_multilabel
+
+
+def check_predictions(labels: Any, probabilities: Any, *, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels (int64 or, for `multilabel`, float64) and float64 probabilities.
+
+    Args:
+        labels: `(n,)` class indices, or `(n, labels)` of 0, 1 and NaN for a `multilabel` task.
+        probabilities: `(n, classes)` in [0, 1]; rows of a single-label task sum to 1.
+        task: One of `medkeras.tasks.TASKS`.
+
+    Raises:
+        ValueError: If a shape or a value breaks these rules.
+
+    Example:
+        >>> labels, probabilities = check_predictions([1], [[0.2, 0.8]], task="binary")
+        >>> labels.shape, probabilities.shape
+        ((1,), (1, 2))
+    """
+    probabilities = check_probabilities(probabilities, task=task)
+    labels = np.asarray(labels)
+    expected = probabilities.shape if is_multilabel(task) else probabilities.shape[:1]
+    if labels.shape != expected:
+        raise ValueError(
+            f"Labels of a {task} task with probabilities of shape {probabilities.shape} have shape {expected}. "
+            f"Received: labels.shape={labels.shape}"
+        )
+    if not (np.issubdtype(labels.dtype, np.number) or labels.dtype == bool):
+        raise ValueError(f"`labels` must be numbers. Received: labels.dtype={labels.dtype}")
+    if is_multilabel(task):
+        labels = labels.astype(np.float64)
+        _refuse("Labels of a multilabel task are 0, 1 or NaN", labels, ~np.isnan(labels) & (labels % 1 != labels**2 - labels))
+        return labels, probabilities
+    classes = probabilities.shape[1]
+    valid = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    _refuse(f"Labels of a {task} task are class indices from 0 to {classes - 1}", labels, ~valid)
+    return labels.astype(np.int64), probabilities
+
+
+def check_probabilities(probabilities: Any, *, task: str) -> np.ndarray:
+    """Returns probabilities as float64 `(n, classes)`.
+
+    Raises:
+        ValueError: If the shape does not fit the task, there are no rows, a value is NaN or outside [0, 1], or a
+            row of a single-label task does not sum to 1 within 0.001.
+
+    Example:
+        >>> check_probabilities([[0.25, 0.75]], task="binary").tolist()
+        [[0.25, 0.75]]
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if probabilities.ndim != 2 or len(probabilities) == 0:
+        raise ValueError(
+            "`probabilities` must be (n, classes) with at least one row. "
+            f"Received: probabilities.shape={probabilities.shape}"
+        )
+    check_task(task, probabilities.shape[1])
+    _refuse("Probabilities lie in [0, 1]", probabilities, ~((probabilities >= 0) & (probabilities <= 1)))
+    if not is_multilabel(task):
+        sums = probabilities.sum(axis=1)
+        rule = f"The probabilities of an image in a {task} task sum to 1; turn logits into them by a softmax"
+        _refuse(rule, sums, np.abs(sums - 1) > 1e-3, "sum")
+    return probabilities
+
+
+def _refuse(rule: str, values: np.ndarray, wrong: np.ndarray, name: str = "value") -> None:
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(f"{rule}. Received: {name}={values[place]:.6g} in row {place[0]}")

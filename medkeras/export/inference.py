@@ -1,0 +1,81 @@
+"""What every exported file has in common: the inference function and the labels of a model."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from medkeras import tasks
+from medkeras.models.base import ImageClassifier
+
+SIGNATURE = "serving_default"
+INPUT = "image"
+OUTPUTS = ("probabilities", "logits")
+
+
+def float32_model(model: ImageClassifier) -> ImageClassifier:
+    """Returns the model itself if it computes in float32, else a float32 copy of it with the same weights.
+
+    Args:
+        model: Any model of `medkeras.models`.
+
+    Raises:
+        ValueError: If the model is not an `ImageClassifier`, or Keras does not run on TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Export needs Keras on TensorFlow; a `.keras` file of another backend opens there. "
+            f"Received: backend={keras.backend.backend()!r}"
+        )
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(f"Export takes a model of `medkeras.models`. Received: model={type(model).__name__}")
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        copy = type(model).from_config(model.get_config())
+    finally:
+        keras.config.set_dtype_policy(policy)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def inference_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]]:
+    """Returns the function that is exported: images `(batch, *image_shape)` to a dict of `OUTPUTS`."""
+
+    def infer(image: Any) -> dict[str, Any]:
+        logits = model(image, training=False)
+        return {"probabilities": tasks.to_probabilities(logits, model.task), "logits": logits}
+
+    return infer
+
+
+def write_labels(
+    path: pathlib.Path, model: ImageClassifier, operating_point: Mapping[str, Any] | None = None
+) -> None:
+    """Writes what a caller of an exported file must know as JSON: names, task, input, outputs, thresholds.
+
+    Args:
+        path: The file to write.
+        model: The exported model.
+        operating_point: The thresholds chosen on validation, as the evaluation wrote them.
+    """
+    labels = {
+        "name": model.name,
+        "task": model.task,
+        "class_names": list(model.class_names),
+        "signature": SIGNATURE,
+        "input": {
+            "name": INPUT,
+            "shape": [None, *model.image_shape],
+            "dtype": "float32",
+            "range": [0.0, 1.0],
+            "normalization": "Inputs are in [0, 1]; the model normalises them itself.",
+        },
+        "outputs": {name: [None, model.num_classes] for name in OUTPUTS},
+        "operating_point": dict(operating_point) if operating_point else None,
+    }
+    path.write_text(json.dumps(labels, indent=2) + "\n")

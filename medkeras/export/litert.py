@@ -1,0 +1,175 @@
+"""LiteRT (TFLite): one file of builtin operators for edge devices, and the runtime that reads it."""
+
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medkeras.export.inference import INPUT, SIGNATURE
+from medkeras.export.saved_model import export_saved_model
+from medkeras.models.base import ImageClassifier
+
+
+def export_litert(
+    model: ImageClassifier, path: str | os.PathLike, *, optimizations: Sequence[str] | None = None
+) -> pathlib.Path:
+    """Writes a model as a LiteRT file that needs builtin operators only, no Flex delegate.
+
+    The signature `serving_default` takes `image`, float32 `(batch, *image_shape)` in [0, 1] with any number
+    of images, and gives `probabilities` and `logits`, float32 `(batch, num_classes)`. Normalisation is in the
+    graph. A model trained in mixed precision is written in float32.
+
+    Args:
+        model: A model of `medkeras.models`.
+        path: The file to write; it ends in `.tflite`.
+        optimizations: Names of `tf.lite.Optimize`, such as `["DEFAULT"]` for int8 weights; none by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: If the path does not end in `.tflite`, an optimisation is unknown, or the model needs an
+            operator that is not builtin: it is named, and nothing is written.
+
+    Example:
+        >>> from medkeras.models import create
+        >>> model = create("focusnet2d", input_shape=(28, 28, 1), num_classes=2)
+        >>> file = export_litert(model, tempfile.mkdtemp() + "/focusnet2d.tflite")
+        >>> sorted(LiteRTModel(file).predict(np.zeros((3, 28, 28, 1))))
+        ['logits', 'probabilities']
+    """
+    import tensorflow as tf
+
+    path = pathlib.Path(path)
+    if path.suffix != ".tflite":
+        raise ValueError(f"A LiteRT file ends in .tflite. Received: path={str(path)!r}")
+    known = tf.lite.Optimize.__members__
+    if unknown := [name for name in optimizations or () if name not in known]:
+        raise ValueError(f"`optimizations` are among {', '.join(known)}. Received: {unknown[0]!r}")
+    with tempfile.TemporaryDirectory() as folder:
+        export_saved_model(model, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.optimizations = [known[name] for name in optimizations or ()]
+        content = _convert(converter, model.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def _convert(converter: Any, name: str) -> bytes:
+    try:
+        return converter.convert()
+    except Exception as error:
+        foreign = re.findall(r"TF (?:Select|Custom) ops: (.+)", str(error))
+        reason = f"it needs {', '.join(foreign)}" if foreign else str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"A LiteRT file holds builtin operators only, and this model does not convert: {reason}. "
+            f"Received: model={name!r}"
+        ) from error
+
+
+def operators(path: str | os.PathLike) -> list[str]:
+    """Returns the distinct operators of a LiteRT file, sorted; a custom or Flex operator under its own name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a LiteRT file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = _read(path)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    model = schema.Model.GetRootAs(content, 0)
+    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    custom = schema.BuiltinOperator.CUSTOM
+    return sorted(
+        code.CustomCode().decode()
+        if code.BuiltinCode() == custom
+        else names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        for code in codes
+    )
+
+
+def check_builtin(path: str | os.PathLike) -> list[str]:
+    """Returns the operators of a LiteRT file if the plain runtime knows them all.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a LiteRT file, or holds Flex or custom operators: they are named.
+    """
+    found = operators(path)
+    if foreign := [name for name in found if name != name.upper()]:
+        raise ValueError(
+            f"A LiteRT file must hold builtin operators only. Received: {path} with {', '.join(foreign)}"
+        )
+    return found
+
+
+def load_interpreter(path: str | os.PathLike) -> Any:
+    """Opens a LiteRT file with the `ai-edge-litert` runtime, or where it is missing with TensorFlow's.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a LiteRT file.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tensorflow.lite import Interpreter
+
+    return Interpreter(model_content=_read(path))
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no such LiteRT file. Received: {path}")
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise ValueError(f"This is not a LiteRT file. Received: {path}")
+    return content
+
+
+class LiteRTModel:
+    """A LiteRT file that is called like a Keras model.
+
+    Args:
+        path: A file written by `export_litert`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a LiteRT file with the signature `serving_default`.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        interpreter = load_interpreter(path)
+        if SIGNATURE not in interpreter.get_signature_list():
+            raise ValueError(f"The file must have the signature {SIGNATURE!r}. Received: {path}")
+        self._run = interpreter.get_signature_runner(SIGNATURE)
+        self.image_shape = tuple(int(n) for n in self._run.get_input_details()[INPUT]["shape"][1:])
+
+    def predict(self, images: Any, *, batch_size: int = 8) -> dict[str, np.ndarray]:
+        """Runs the model on images.
+
+        Args:
+            images: `(batch, *image_shape)` in [0, 1].
+            batch_size: Images per call of the runtime.
+
+        Returns:
+            `probabilities` and `logits`, float32 `(batch, num_classes)`.
+
+        Raises:
+            ValueError: If the images do not have the model's shape.
+        """
+        images = np.ascontiguousarray(images, dtype=np.float32)
+        if len(images) == 0 or images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"`images` must be (batch, *{self.image_shape}). Received: images.shape={images.shape}"
+            )
+        parts = [self._run(**{INPUT: images[i : i + batch_size]}) for i in range(0, len(images), batch_size)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,112 @@
+"""Parity: how far an exported file is from its Keras model on the same images."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from medkeras import tasks
+from medkeras.export.inference import INPUT, OUTPUTS, SIGNATURE, float32_model
+from medkeras.export.litert import LiteRTModel
+from medkeras.models.base import ImageClassifier
+
+BOUNDS = {"saved_model": 1e-5, "litert": 1e-4}
+_BATCH = 8
+
+
+def compare(
+    model: ImageClassifier,
+    images: Any,
+    *,
+    saved_model: str | os.PathLike | None = None,
+    litert: str | os.PathLike | None = None,
+    bounds: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Compares exported files with the model they were made from.
+
+    A difference of logits is divided by the logit's size where that exceeds 1. Keras computes in float32, as
+    the files do, also for a model trained in mixed precision.
+
+    Args:
+        model: The model that was exported.
+        images: Samples, `(batch, *image_shape)` in [0, 1]; real ones tell more than noise.
+        saved_model: A folder written by `export_saved_model`.
+        litert: A file written by `export_litert`.
+        bounds: The largest difference allowed per format, by default
+            `{"saved_model": 1e-5, "litert": 1e-4}`; a quantised LiteRT file needs a wider one.
+
+    Returns:
+        `samples`, and per given format: `probabilities` and `logits`, each with `max` and `mean` absolute
+        difference; `agreement`, the share of images with the same decision (top class, or all labels at
+        threshold 0.5); and `bound`.
+
+    Raises:
+        ValueError: If there are no images, a bound has an unknown name, or a difference exceeds its bound.
+
+    Example:
+        >>> import tempfile
+        >>> from medkeras.export import export_saved_model
+        >>> from medkeras.models import create
+        >>> model = create("focusnet2d", input_shape=(28, 28, 1), num_classes=2)
+        >>> folder = export_saved_model(model, tempfile.mkdtemp())
+        >>> report = compare(model, np.ones((1, 28, 28, 1), "float32"), saved_model=folder)
+        >>> report["saved_model"]["agreement"]
+        1.0
+    """
+    bounds = dict(bounds or {})
+    if unknown := sorted(set(bounds) - set(BOUNDS)):
+        raise ValueError(f"`bounds` has the keys {', '.join(BOUNDS)}. Received: {unknown[0]!r}")
+    images = np.asarray(images, dtype=np.float32)
+    if len(images) == 0:
+        raise ValueError(f"Parity needs at least one image. Received: images.shape={images.shape}")
+    expected = _keras_outputs(model, images)
+    report = {"samples": len(images)}
+    if saved_model is not None:
+        report["saved_model"] = _differences(expected, _saved_model_outputs(saved_model, images), model.task)
+    if litert is not None:
+        report["litert"] = _differences(expected, LiteRTModel(litert).predict(images), model.task)
+    for name, bound in (BOUNDS | bounds).items():
+        if name in report:
+            _check(name, report[name], bound)
+            report[name]["bound"] = bound
+    return report
+
+
+def _keras_outputs(model: ImageClassifier, images: np.ndarray) -> dict[str, np.ndarray]:
+    model = float32_model(model)
+    logits = model.predict(images, batch_size=_BATCH, verbose=0)
+    return {"probabilities": np.asarray(tasks.to_probabilities(logits, model.task)), "logits": logits}
+
+
+def _saved_model_outputs(path: str | os.PathLike, images: np.ndarray) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(os.fspath(path)).signatures[SIGNATURE]
+    parts = [serve(**{INPUT: tf.constant(images[i : i + _BATCH])}) for i in range(0, len(images), _BATCH)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+
+
+def _differences(expected: dict[str, np.ndarray], found: dict[str, np.ndarray], task: str) -> dict[str, Any]:
+    scale = {"probabilities": 1.0, "logits": np.maximum(1.0, np.abs(expected["logits"]))}
+    report: dict[str, Any] = {}
+    for name in OUTPUTS:
+        difference = np.abs(expected[name] - found[name]) / scale[name]
+        report[name] = {"max": float(difference.max()), "mean": float(difference.mean())}
+    same = _decision(expected["probabilities"], task) == _decision(found["probabilities"], task)
+    report["agreement"] = float(same.reshape(len(same), -1).all(axis=1).mean())
+    return report
+
+
+def _decision(probabilities: np.ndarray, task: str) -> np.ndarray:
+    return probabilities >= 0.5 if tasks.is_multilabel(task) else probabilities.argmax(axis=-1)
+
+
+def _check(name: str, report: dict[str, Any], bound: float) -> None:
+    for output in OUTPUTS:
+        found = report[output]["max"]
+        if not found <= bound:
+            raise ValueError(
+                f"The {name} export must agree with Keras to {bound:g}. "
+                f"Received: {output} that differ by {found:.3g}"
+            )

@@ -1,0 +1,15 @@
+"""Reusable Keras layers: attention, sampling and blocks for images and volumes."""
+
+from medkeras.layers.glimpse import Glimpse
+from medkeras.layers.sampling import interpolation_matrix, sample_axes
+from medkeras.layers.volumes import GroupedConv, HalvingMaxPool, conv, global_average
+
+__all__ = [
+    "Glimpse",
+    "GroupedConv",
+    "HalvingMaxPool",
+    "conv",
+    "global_average",
+    "interpolation_matrix",
+    "sample_axes",
+]

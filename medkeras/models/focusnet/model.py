@@ -1,0 +1,228 @@
+"""FocusNet: three pathways, a few fixations chosen by the network, and a state that predicts what it will see."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from medkeras.layers import Glimpse, global_average
+from medkeras.models.base import ImageClassifier, image_input
+from medkeras.models.explain_points import ExplainPoint, Grid, Positions
+from medkeras.models.focusnet import convert, published
+from medkeras.models.focusnet.pathways import PATHWAYS, PathwayBlock, pathway_stages
+from medkeras.models.focusnet.saccades import PredictiveCell, PriorityMap
+
+INTEGRATIONS = ("predictive", "gru")
+COMPATS = (None, "repaired")
+
+
+@keras.saving.register_keras_serializable("medkeras")
+class FocusNet(ImageClassifier):
+    """Classifies an image or a volume from a whole view and a few glimpses at places that it chooses itself.
+
+    The whole image passes the magno, parvo and konio pathways. From their features and the state, a priority map
+    chooses a fixation; a window around it passes the same pathways; the state predicts what will be seen there
+    and is updated by the error; and so on. The last state is classified.
+
+    Args:
+        input_shape: `(height, width, channels)` or `(depth, height, width, channels)`.
+        num_classes: Number of classes, or of labels.
+        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
+        class_names: One name per class.
+        normalization: `"half"`, `"imagenet"`, `"none"` or `(mean, std)`; of the [0, 1] image.
+        channels: Filters of each pathway's first stage, even. Published: 24 in 2D, 16 in 3D.
+        depth: Stages of each pathway; each halves the image and, after the first, doubles the channels.
+        saccades: Number of glimpses after the whole view.
+        extent: Edge of a glimpse as a share of the image edge, in (0, 1].
+        units: Size of the state.
+        integration: `"predictive"` (the prediction error drives the state) or `"gru"` (the glimpse does).
+        prediction_weight: Weight of the prediction-error loss, with `integration="predictive"`.
+        suppression: Share by which a glimpse's features are reduced against those of the whole view, in [0, 1).
+        dropout: Rate in front of the classifier's last layer, in [0, 1).
+        compat: `"repaired"` builds the published model with the repairs that make it run, weight for weight;
+            then only `channels`, `saccades`, `units` and `suppression` apply.
+
+    Input shape:
+        `(batch, *input_shape)`, float in [0, 1].
+
+    Output shape:
+        `(batch, num_classes)`, logits.
+
+    Raises:
+        ValueError: If an argument is out of range, or the image is too small for `depth`.
+
+    Reference:
+        The public FocusNet code (salilp42/FOCUS), which cannot run; see `README.md` beside this file for what is
+        repaired and what is ours.
+
+    Example:
+        >>> model = FocusNet((28, 28, 1), num_classes=2, channels=4, depth=2)
+        >>> tuple(model(ops.zeros((3, 28, 28, 1))).shape)
+        (3, 2)
+        >>> sorted(model.explain_points)
+        ['features', 'fixations', 'konio', 'magno', 'parvo', 'priority']
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        *,
+        num_classes: int,
+        task: str | None = None,
+        class_names: Sequence[str] | None = None,
+        normalization: Any = "half",
+        channels: int = 24,
+        depth: int = 3,
+        saccades: int = 2,
+        extent: float = 0.5,
+        units: int = 64,
+        integration: str = "predictive",
+        prediction_weight: float = 0.1,
+        suppression: float = 0.3,
+        dropout: float = 0.2,
+        compat: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.channels, self.depth, self.saccades, self.extent = channels, depth, saccades, extent
+        self.units, self.integration, self.prediction_weight = units, integration, prediction_weight
+        self.suppression, self.dropout, self.compat = suppression, dropout, compat
+        self._check(input_shape)
+        image, x = image_input(input_shape, normalization)
+        build = self._published_graph if compat else self._graph
+        state, points = build(x)
+        logits, stochastic = self._classify(state, num_classes)
+        super().__init__(
+            inputs=image,
+            logits=logits,
+            image_shape=input_shape,
+            num_classes=num_classes,
+            task=task,
+            class_names=class_names,
+            normalization=normalization,
+            explain_points=points,
+            stochastic=stochastic,
+            **kwargs,
+        )
+
+    def _check(self, input_shape: Sequence[int]) -> None:
+        rules = (
+            ("channels", self.channels >= 2 and self.channels % 2 == 0, "be even and positive"),
+            ("depth", self.depth >= 1, "be at least 1"),
+            ("saccades", self.saccades >= 1, "be at least 1"),
+            ("units", self.units >= 1, "be at least 1"),
+            ("extent", 0 < self.extent <= 1, "be in (0, 1]"),
+            ("suppression", 0 <= self.suppression < 1, "be in [0, 1)"),
+            ("dropout", 0 <= self.dropout < 1, "be in [0, 1)"),
+            ("prediction_weight", self.prediction_weight >= 0, "be at least 0"),
+            ("integration", self.integration in INTEGRATIONS, f"be one of {INTEGRATIONS}"),
+            ("compat", self.compat in COMPATS, f"be one of {COMPATS}"),
+        )
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        smallest = min(round(self.extent * n) for n in input_shape[:-1])
+        if not self.compat and smallest < 2**self.depth:
+            raise ValueError(
+                f"A glimpse must have at least 2**depth pixels per edge: with extent={self.extent} it has {smallest}. "
+                f"Received: input_shape={tuple(input_shape)}, depth={self.depth}"
+            )
+
+    def _graph(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
+        block = PathwayBlock(pathway_stages(self.channels, self.depth), name="pathways")
+        priority_map = PriorityMap(name="priority")
+        glimpse = Glimpse(self.extent, name="glimpse")
+        integrate = self._integrator()
+        view = block(x)
+        features, rank = view["features"], len(x.shape) - 2
+        seen = global_average(features)
+        nowhere = ops.tile(ops.zeros_like(seen[:, :1]), (1, rank))
+        state = ops.tile(ops.zeros_like(seen[:, :1]), (1, self.units))
+        state = integrate(seen, state, nowhere, ops.zeros_like(seen))
+        chosen = []
+        for _ in range(self.saccades):
+            chosen.append(priority_map([features, state, *(c["fixation"] for c in chosen)]))
+            fixation = chosen[-1]["fixation"]
+            seen = global_average(block(glimpse([x, fixation]))["features"]) * (1 - self.suppression)
+            state = integrate(seen, state, fixation, chosen[-1]["preview"])
+        # A glimpse's centre: the fixation, drawn in by what keeps the window inside the image.
+        centres = ops.stack([c["fixation"] for c in chosen], axis=1) * (1 - self.extent)
+        priorities = ops.stack([c["priority"] for c in chosen], axis=-1)
+        return state, self._points(view) | {
+            "priority": ExplainPoint(priorities, Grid(), "where to look next, one map per fixation"),
+            "fixations": ExplainPoint(centres, Positions(self.extent), "places looked at, in order"),
+        }
+
+    def _integrator(self) -> Any:
+        if self.integration == "predictive":
+            cell = PredictiveCell(self.units, weight=self.prediction_weight, name="integration")
+            return lambda *inputs: cell(list(inputs))["state"]
+        cell = keras.layers.GRUCell(self.units, name="integration")
+        return lambda seen, state, *_: cell(seen, [state])[0]
+
+    def _published_graph(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
+        rank = len(x.shape) - 2
+        uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+        block = PathwayBlock(
+            published.published_stages(rank, self.channels),
+            normalize=rank == 3,
+            pooled=published.POOLED if rank == 2 else None,
+            clamped=False,
+            initializer=uniform,
+            name="pathways",
+        )
+        head = published.OffsetHead(kernel_initializer=uniform, name="offset")
+        crop = (published.HardCrop if rank == 2 else published.ShiftedVolume)(name="glimpse")
+        first = view = block(x)
+        glimpses, offsets = [global_average(view["features"])], []
+        for _ in range(self.saccades):
+            offsets.append(head(view["features"]))
+            view = block(crop([x, offsets[-1]]))
+            glimpses.append(global_average(view["features"]))
+        cell = keras.layers.GRUCell(self.units, name="integration")
+        state = ops.tile(ops.zeros_like(glimpses[0][:, :1]), (1, self.units))
+        for index, seen in enumerate(glimpses):
+            state = cell(seen * (1 - self.suppression) if index else seen, [state])[0]
+        state = keras.layers.LayerNormalization(epsilon=1e-5, name="state_norm")(state)
+        centres, extent = published.centres(offsets, tuple(x.shape[1:-1]))
+        return state, self._points(first) | {
+            "fixations": ExplainPoint(centres, Positions(extent), "places looked at, in order"),
+            "offsets": ExplainPoint(ops.stack(offsets, axis=1), Positions(extent), "raw offsets, in pixels"),
+        }
+
+    def _points(self, view: dict[str, Any]) -> dict[str, ExplainPoint]:
+        names = {"features": "the combined pathways"} | {name: f"the {name} pathway" for name in PATHWAYS}
+        return {name: ExplainPoint(view[name], Grid(), text) for name, text in names.items()}
+
+    def _classify(self, state: Any, num_classes: int) -> tuple[Any, list[keras.layers.Layer]]:
+        x = keras.layers.Dense(128, "relu", name="hidden")(state)
+        stochastic = []
+        if self.dropout and not self.compat:
+            stochastic = [keras.layers.Dropout(self.dropout, name="dropout")]
+            x = stochastic[0](x)
+        # Logits stay in float32 under a mixed-precision policy.
+        return keras.layers.Dense(num_classes, dtype="float32", name="logits")(x), stochastic
+
+    def official_tensors(self) -> list[Any]:
+        """Maps the published checkpoint to our variables; only with `compat="repaired"`."""
+        if not self.compat:
+            return super().official_tensors()
+        return convert.official_tensors(self)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {
+            name: getattr(self, name)
+            for name in (
+                "channels",
+                "depth",
+                "saccades",
+                "extent",
+                "units",
+                "integration",
+                "prediction_weight",
+                "suppression",
+                "dropout",
+                "compat",
+            )
+        }

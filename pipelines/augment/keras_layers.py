@@ -1,0 +1,53 @@
+"""Keras preprocessing layers as augmentations."""
+
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+
+class KerasLayer:
+    """Applies a Keras preprocessing layer to each batch, with random numbers from the record keys where it can.
+
+    Core layers (`keras.layers.RandomRotation`, ...) take their numbers from the key of the batch's first
+    record, so they repeat like our own augmentations. Others, KerasCV's among them, draw from a state of their
+    own and do not repeat. Images are in [0, 1]: give `value_range=(0, 1)` to a layer that asks for one.
+
+    Args:
+        layer: A layer that maps a batch of images to images of the same shape.
+
+    Example:
+        >>> flip = KerasLayer(keras.layers.RandomFlip("horizontal"))
+        >>> keys = flip.draw(tf.constant([0, 0], tf.int64), (2, 2, 1))[None]
+        >>> flip.apply(tf.ones((1, 2, 2, 1)), keys).shape
+        TensorShape([1, 2, 2, 1])
+    """
+
+    # Rotations, zooms and shears of Keras have no XLA kernel.
+    compiled: ClassVar[bool] = False
+
+    def __init__(self, layer: keras.layers.Layer) -> None:
+        self.layer = layer
+
+    def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
+        """Returns the record's key."""
+        return key
+
+    def apply(self, images: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+        """Calls the layer in training mode."""
+        layer = self.layer
+        if not hasattr(layer, "get_random_transformation"):
+            return tf.ensure_shape(layer(images, training=True), images.shape)
+        transformation = layer.get_random_transformation(images, training=True, seed=_KeySeed(parameters[0]))
+        return tf.ensure_shape(layer.transform_images(images, transformation, training=True), images.shape)
+
+
+class _KeySeed(keras.random.SeedGenerator):
+    """Gives seeds counted up from a key in place of a variable."""
+
+    def __init__(self, key: tf.Tensor) -> None:
+        self._key, self._drawn = key, 0
+
+    def next(self, ordered: bool = True) -> Any:
+        self._drawn += 1
+        return tf.random.experimental.stateless_fold_in(self._key, self._drawn)

@@ -1,0 +1,127 @@
+"""What a person sees while Keras works: one line per epoch, and a moving bar where there is a terminal."""
+
+import pathlib
+import time
+from typing import Any
+
+import keras
+from rich import progress as rich_progress
+from rich.console import Console
+
+from pipelines.checkpointing import Checkpoints, Progress
+
+
+def bar(console: Console) -> rich_progress.Progress:
+    """Returns a progress bar that leaves nothing behind and is silent where the output is not a terminal."""
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class BatchBar(keras.callbacks.Callback):
+    """Moves a bar with the batches of a prediction.
+
+    Args:
+        progress: A started bar, from `bar`.
+        title: What is done.
+        batches: How many there are.
+    """
+
+    def __init__(self, progress: rich_progress.Progress, *, title: str, batches: int | None = None) -> None:
+        super().__init__()
+        self.progress, self.row = progress, progress.add_task(title, total=batches)
+
+    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Moves the bar by one batch."""
+        self.progress.update(self.row, completed=batch + 1)
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Prints one line per epoch, and shows the steps of the running one on the bar.
+
+    Args:
+        progress: A started bar, from `bar`; lines go to its console.
+        epochs: Epochs of the whole training.
+        steps: Steps of an epoch.
+    """
+
+    def __init__(self, progress: rich_progress.Progress, *, epochs: int, steps: int) -> None:
+        super().__init__()
+        self.progress, self.epochs, self.steps = progress, epochs, steps
+        self.row = progress.add_task("training", total=steps)
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the bar of an epoch."""
+        self.title, self.started = f"epoch {epoch + 1}/{self.epochs}", time.monotonic()
+        self.progress.reset(self.row, description=self.title)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Moves the bar by one step and shows the loss."""
+        title = f"{self.title}  loss {logs['loss']:.4f}" if logs else self.title
+        self.progress.update(self.row, completed=batch + 1, description=title)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Prints the line of the epoch."""
+        self.seconds.append(time.monotonic() - self.started)
+        left = (self.epochs - epoch - 1) * sum(self.seconds) / len(self.seconds)
+        measures = "  ".join(
+            f"{key.replace('_', ' ')} {value:.4f}"
+            for key, value in (logs or {}).items()
+            if key != "learning_rate"
+        )
+        ending = f"{duration(self.seconds[-1])}" + (f", {duration(left)} left" if left else "")
+        self.progress.console.print(f"{self.title}  {measures}  ({ending})", highlight=False, soft_wrap=True)
+
+
+class SaveEpochs(keras.callbacks.Callback):
+    """Saves a checkpoint after every epoch, and stops the training when patience runs out.
+
+    Args:
+        checkpoints: Where to save.
+        progress: How far the training has come already.
+        monitor: The validation measure that chooses the best epoch.
+        patience: Epochs without a better one after which to stop, or None.
+    """
+
+    def __init__(
+        self, checkpoints: Checkpoints, progress: Progress, *, monitor: str, patience: int | None
+    ) -> None:
+        super().__init__()
+        self.checkpoints, self.progress = checkpoints, progress
+        self.monitor, self.patience = monitor, patience
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Makes an uncompiled twin: the saved model has no optimizer, and loads without our losses."""
+        self.twin = type(self.model).from_config(self.model.get_config())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves the epoch."""
+        self.progress = self.progress.after(logs or {}, monitor=self.monitor)
+        self.checkpoints.save(self.model, self.progress, save_best=self._save)
+        if self.patience is not None and self.progress.wait >= self.patience:
+            self.model.stop_training = True
+
+    def _save(self, path: pathlib.Path) -> None:
+        self.twin.set_weights(self.model.get_weights())
+        self.twin.save(path)
+
+
+def duration(seconds: float) -> str:
+    """Returns a length of time in its two largest units.
+
+    Example:
+        >>> duration(7.4), duration(192), duration(8100)
+        ('7 s', '3 min 12 s', '2 h 15 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, seconds = divmod(whole, 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

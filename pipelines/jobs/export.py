@@ -1,0 +1,151 @@
+"""The export job: a run becomes a SavedModel and a LiteRT file, both compared with Keras on real samples."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import medkeras  # noqa: F401  registers the classes that `model.keras` names
+from medkeras.export import compare, export_litert, export_saved_model
+from medkeras.export.inference import write_labels
+from medkeras.models.base import ImageClassifier
+from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.run_folder import RunFolder, atomic_path
+
+FORMATS = ("saved_model", "litert")
+
+
+def export_run(
+    run: str | os.PathLike,
+    to: str | os.PathLike,
+    *,
+    name: str | None = None,
+    data: str | None = None,
+    formats: Sequence[str] = FORMATS,
+    samples: int = 32,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Exports a run to a model store, and proves on validation images that the files equal the Keras model.
+
+    The SavedModel goes to `<to>/<name>/<version>/`, the folder that TF Serving watches; the LiteRT file to
+    `<to>/<name>/litert/<version>/<name>.tflite`, which TF Serving passes over. `labels.json` and `parity.json`
+    lie beside each (in the SavedModel's `assets.extra/`). The version counts up; files appear whole, by a
+    rename, once they have passed the comparison.
+
+    Args:
+        run: A run folder with `config.yaml` and `model.keras`.
+        to: The model store; it is made where it is missing.
+        name: Name of the model in the store; the run folder's by default.
+        data: Source of the samples; the run's own by default.
+        formats: Some of `saved_model` and `litert`.
+        samples: Validation images to compare on.
+        console: Where progress and the table of differences are printed.
+
+    Returns:
+        `name`, `version`, the path of each format, and `parity`, the report of `medkeras.export.compare`.
+
+    Raises:
+        FileNotFoundError: If the run folder or a file of it is missing.
+        ValueError: If an argument is out of its range, the store cannot be written, the data do not fit the
+            model, the model does not convert, or a file differs from Keras by more than its bound.
+    """
+    run, console = RunFolder(run).open(), console or Console()
+    if not formats or not set(formats) <= set(FORMATS):
+        raise ValueError(f"`formats` must be among {', '.join(FORMATS)}. Received: formats={list(formats)}")
+    if samples < 1:
+        raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
+    name = name or run.path.resolve().name
+    store = _store(to, name)
+    version = _next_version(store)
+    targets = {"saved_model": store / f"{version}", "litert": store / "litert" / f"{version}"}
+    model = keras.models.load_model(run / "model.keras", compile=False)
+    images = _samples(run, model, data, samples)
+    with contextlib.ExitStack() as stack:
+        staged = {
+            form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats
+        }
+        files = _write(model, name, staged, _operating_point(run), console)
+        with console.status("Comparing with Keras"):
+            parity = compare(model, images, **files)
+        for form, folder in staged.items():
+            extra = folder / "assets.extra" if form == "saved_model" else folder
+            (extra / "parity.json").write_text(json.dumps(parity, indent=2) + "\n")
+    written = {form: targets[form] / files[form].relative_to(staged[form]) for form in staged}
+    _print(console, written, parity)
+    return {"name": name, "version": version, "parity": parity, **{k: str(v) for k, v in written.items()}}
+
+
+def _write(
+    model: ImageClassifier,
+    name: str,
+    folders: dict[str, pathlib.Path],
+    operating_point: dict[str, Any] | None,
+    console: Console,
+) -> dict[str, pathlib.Path]:
+    """Writes each format into its folder and returns what was written: a folder and a file."""
+    files = {}
+    if folder := folders.get("saved_model"):
+        with console.status("Writing the SavedModel"):
+            files["saved_model"] = export_saved_model(model, folder, operating_point=operating_point)
+    if folder := folders.get("litert"):
+        with console.status("Converting to LiteRT"):
+            folder.mkdir()
+            files["litert"] = export_litert(model, folder / f"{name}.tflite")
+            write_labels(folder / "labels.json", model, operating_point)
+    return files
+
+
+def _store(to: str | os.PathLike, name: str) -> pathlib.Path:
+    """Returns the folder of the model in the store, which need not exist but could be written."""
+    if name != pathlib.Path(name).name or name.startswith("."):
+        raise ValueError(f"`name` must be a plain folder name. Received: name={name!r}")
+    store = pathlib.Path(to) / name
+    nearest = next(place for place in (store, *store.parents) if place.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"A model store is a folder, and this is a file. Received: {nearest}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"A model store must be a folder that can be written. Received: {nearest}")
+    return store
+
+
+def _next_version(store: pathlib.Path) -> int:
+    folders = (folder for folder in (store, store / "litert") if folder.is_dir())
+    versions = (int(path.name) for folder in folders for path in folder.iterdir() if path.name.isdigit())
+    return 1 + max(versions, default=0)
+
+
+def _operating_point(run: RunFolder) -> dict[str, Any] | None:
+    name = "operating_point.json"
+    return run.read_json(name) if (run / name).is_file() else None
+
+
+def _samples(run: RunFolder, model: ImageClassifier, data: str | None, count: int) -> np.ndarray:
+    config = TrainConfig.from_run(run)
+    splits = load_data(dataclasses.replace(config, data=data) if data else config)
+    if splits.info.image_shape != model.image_shape:
+        raise ValueError(
+            f"The samples must have the model's image shape {model.image_shape}. "
+            f"Received: {splits.info.name} with {splits.info.image_shape}"
+        )
+    return np.stack([batch[0] for batch in splits.val.unbatch().take(count).as_numpy_iterator()])
+
+
+def _print(console: Console, written: dict[str, pathlib.Path], parity: dict[str, Any]) -> None:
+    table = Table(title=f"Largest difference from Keras on {parity['samples']} validation images")
+    for column in ("format", "probabilities", "logits", "bound", "same decision"):
+        table.add_column(column, justify="left" if column == "format" else "right")
+    for form in written:
+        row = parity[form]
+        differences = (f"{row[part]['max']:.1e}" for part in ("probabilities", "logits"))
+        table.add_row(form, *differences, f"{row['bound']:.0e}", f"{row['agreement']:.1%}")
+    console.print(table)
+    for form, path in written.items():
+        console.print(f"{form}: {path}", soft_wrap=True, highlight=False)

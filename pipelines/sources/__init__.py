@@ -1,0 +1,88 @@
+"""Sources: how images arrive. One file per kind; each gives `Records` and knows nothing of the others.
+
+To add a kind, write one file with a function `open_<kind>(rest, *, task=None, <options>) -> Records` and add one
+line to `KINDS`.
+"""
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.records import Records
+from pipelines.sources.folder import open_folder
+from pipelines.sources.medmnist import open_medmnist
+from pipelines.sources.phantom import open_phantom
+from pipelines.sources.table import open_table
+
+KINDS: dict[str, Callable[..., Records]] = {
+    "phantom": open_phantom,
+    "medmnist": open_medmnist,
+    "folder": open_folder,
+    "table": open_table,
+}
+SUFFIXES = {".npz": "medmnist", ".csv": "table"}
+
+
+def open_source(source: str | os.PathLike, *, task: str | None = None, on_error: str = "raise", **options: Any) -> Records:
+    """Opens a source of labelled images by its name.
+
+    Args:
+        source: `phantom[:name]`, a path to an `.npz` of the MedMNIST layout, a folder of class folders, a path to a
+            `.csv`, or `kind:rest` with a kind of `KINDS`, as `medmnist:pneumoniamnist`.
+        task: One of `medkeras.tasks.TASKS`; by default what the source says or its labels suggest.
+        on_error: `"raise"` stops at the first file that is missing or no image; `"skip"` keeps it as a record, so
+            that `pipelines.decode.find_unreadable` reports it with all others.
+        **options: Options of the kind, see `open_phantom`, `open_medmnist`, `open_folder` and `open_table`.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If the kind, the file type or an option is unknown, or the source is not sound.
+
+    Example:
+        >>> records = open_source("phantom:multiclass", images=20)
+        >>> len(records), records.class_names
+        (20, ('healthy', 'bright', 'dark', 'ring', 'speckled'))
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
+    kind, rest = parse_source(source)
+    function = KINDS[kind]
+    known = [n for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name, value in options.items():
+        if name not in known:
+            listed = ", ".join(n for n in known if n not in ("task", "on_error"))
+            raise ValueError(f"A {kind} source takes the options {listed}. Received: {name}={value!r}")
+    if "on_error" in known:
+        options["on_error"] = on_error
+    return function(rest, task=task, **options)
+
+
+def parse_source(source: str | os.PathLike) -> tuple[str, str]:
+    """Returns the kind of a source and what is left of its name.
+
+    Args:
+        source: As for `open_source`.
+
+    Raises:
+        FileNotFoundError: If `source` reads as a path and does not exist.
+        ValueError: If the kind or the file type is unknown.
+
+    Example:
+        >>> parse_source("phantom:binary3d"), parse_source("phantom")
+        (('phantom', 'binary3d'), ('phantom', ''))
+    """
+    source = os.fspath(source)
+    kind, colon, rest = source.partition(":")
+    if kind in KINDS and (colon or kind == "phantom"):
+        return kind, rest
+    if os.path.isdir(source):
+        return "folder", source
+    suffix = os.path.splitext(source)[1].lower()
+    if os.path.exists(source):
+        if suffix not in SUFFIXES:
+            raise ValueError(f"A source file is one of {', '.join(SUFFIXES)}. Received: {source}")
+        return SUFFIXES[suffix], source
+    if colon and kind.isidentifier():
+        raise ValueError(f"A source kind is one of {', '.join(KINDS)}. Received: {source!r}")
+    raise FileNotFoundError(f"A source is phantom[:name], a .npz, a folder, a .csv or kind:rest. No such path: {source}")
