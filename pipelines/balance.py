@@ -24,9 +24,7 @@ def class_weights(labels: np.ndarray, num_classes: int, *, scheme: str = "invers
         raise ValueError(f"`scheme` must be one of {', '.join(SCHEMES)}. Received: scheme={scheme!r}")
     counts = np.bincount(labels, minlength=num_classes)
     if len(counts) > num_classes or (counts == 0).any():
-        raise ValueError(
-            f"Each of {num_classes} classes needs an image. Received: counts={counts.tolist()}"
-        )
+        raise ValueError(f"Each of {num_classes} classes needs an image. Received: counts={counts.tolist()}")
     weights = counts ** -SCHEMES[scheme]
     weights *= counts.sum() / (weights * counts).sum()
     return dict(enumerate(weights.tolist()))

@@ -1,18 +1,13 @@
 """tf.data input: pure dataset operations without Python state, so that a killed training goes on exactly."""
 
-import concurrent.futures
-import math
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from pipelines.augment import Augmentation, Augmenter
-from pipelines.decode import fit
+from pipelines.cache import constant, images_from_memory, images_from_source
 from pipelines.records import Records
-
-Rows = Callable[[tf.Tensor], tf.Tensor]
 
 
 class InputPipeline:
@@ -55,8 +50,8 @@ class InputPipeline:
     ) -> None:
         self.size, self.seed = len(records), seed
         self.batch_size = min(batch_size, self.size)
-        self._images = (_rows_from_memory if in_memory else _rows_from_source)(records, tuple(image_shape))
-        self._labels = _constant(records.labels)
+        self._images = (images_from_memory if in_memory else images_from_source)(records, image_shape)
+        self._labels = constant(records.labels)
         self._augment = Augmenter(augmentations, image_shape=image_shape, seed=seed)
 
     @property
@@ -65,10 +60,10 @@ class InputPipeline:
         return self.size // self.batch_size
 
     def stream(self, start_epoch: int = 0) -> tf.data.Dataset:
-        """Returns an endless dataset of augmented, shuffled batches, `steps_per_epoch` for each epoch.
+        """Returns an endless dataset of augmented, shuffled batches, `steps_per_epoch` an epoch.
 
-        Order and augmentation of an epoch follow from its number alone: `stream(3)` equals `stream(0)` from its
-        fourth epoch on, bit for bit.
+        Order and augmentation of an epoch follow from its number alone: `stream(3)` equals `stream(0)` from
+        its fourth epoch on, bit for bit.
         """
         epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
         return self._finish(epochs.flat_map(self._epoch_indices), self._augmented)
@@ -102,24 +97,3 @@ class InputPipeline:
         options.deterministic = True
         dataset = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
-def decoded_bytes(records: Records, image_shape: Sequence[int]) -> int:
-    """Returns the memory that the decoded images take, judged by the first one."""
-    return len(records) * math.prod(image_shape) * _kept_type(records.read(0).dtype).itemsize
-
-
-def _rows_from_memory(records: Records, image_shape: tuple[int, ...]) -> Rows:
-    pixels = _constant(_decode_all(records, image_shape))
-    return lambda indices: _to_unit(tf.gather(pixels, indices))
-
-
-def _rows_from_source(records: Records, image_shape: tuple[int, ...]) -> Rows:
-    def read(indices: np.ndarray) -> np.ndarray:
-        return np.stack([_unit_pixels(_decode(records, int(i), image_shape)) for i in indices])
-
-    def rows(indices: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(read, [indices], tf.float32, stateful=False)
-        return tf.ensure_shape(images, (indices.shape[0], *image_shape))
-
-    return rows

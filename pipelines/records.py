@@ -20,16 +20,16 @@ class Records:
         name: Short name of the source, for titles and file names.
         task: One of `medkeras.tasks.TASKS`.
         class_names: One name per class or label.
-        table: One row per record: `id` (distinct strings), `patient` (string; equal for images that must not be
-            parted by a split), `split` (`train`, `val`, `test`, or `""` where the source gives none); any further
-            columns are metadata.
+        table: One row per record: `id` (distinct strings), `patient` (string; equal for images that must not
+            be parted by a split), `split` (`train`, `val`, `test`, or `""` where the source gives none); any
+            further columns are metadata.
         labels: int32 `(n,)` class indices, or float32 `(n, labels)` with NaN for unknown.
         read: Record index to the image as stored: `(H, W)`, `(H, W, C)`, `(D, H, W)` or `(D, H, W, C)`,
             uint8, uint16 or float in [0, 1].
         rank: 2 for images, 3 for volumes.
         read_mask: Record index to a boolean lesion mask on the image's grid, where the source has masks.
-        read_shape: Record index to the stored shape with channels, `(H, W, C)` or `(D, H, W, C)`, where the source
-            knows it without decoding; see `pipelines.decode.stored_shapes`.
+        read_shape: Record index to the stored shape with channels, `(H, W, C)` or `(D, H, W, C)`, where the
+            source knows it without decoding; see `pipelines.decode.stored_shapes`.
     """
 
     name: str
@@ -83,8 +83,8 @@ def _check_labels(labels: np.ndarray, task: str, num_classes: int) -> None:
         fits = labels.ndim == 2 and labels.shape[1] == num_classes
         if not fits or not np.all(np.isnan(labels) | (labels == 0) | (labels == 1)):
             raise ValueError(
-                f"A multilabel task has {num_classes} labels per image, each 0, 1 or NaN. Received: labels of shape "
-                f"{labels.shape} with values {np.unique(labels)[:5].tolist()}"
+                f"A multilabel task has {num_classes} labels per image, each 0, 1 or NaN. "
+                f"Received: labels of shape {labels.shape} with values {np.unique(labels)[:5].tolist()}"
             )
     elif labels.ndim != 1 or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(

@@ -32,7 +32,8 @@ def split_records(
             Labels of a `multilabel` task without a positive image are common and only warned of.
 
     Reference:
-        Sechidis et al., On the stratification of multi-label data, ECML PKDD 2011, on patients.
+        The rarest class goes first, as in Sechidis et al., On the stratification of multi-label data,
+        ECML PKDD 2011; here it is patients that are shared out, each to where chi-square falls most.
 
     Example:
         >>> table = pd.DataFrame({"id": list("abcdef"), "patient": list("uuvwxy"), "split": ""})
@@ -98,7 +99,7 @@ def _given_splits(records: Records) -> np.ndarray:
     for i in np.flatnonzero(~np.isin(split, SPLITS))[:1]:
         raise ValueError(
             f"A source gives each record a split, one of {', '.join(SPLITS)}, or gives none at all. "
-            f"Received: split={split[i]!r} for {records.table['id'][i]}"
+            f"Received: split='{split[i]}' for {records.table['id'][i]}"
         )
     if not (split == "train").any():
         raise ValueError(
@@ -125,12 +126,13 @@ def _share_out(records: Records, shares: Mapping[str, float], seed: int) -> np.n
     for column in _rarest_first(counts):
         queue = _large_patients_first(counts[:, column], chosen < 0, seed)
         for position, p in enumerate(queue):
-            need = (wanted - got)[:, [column, -1]]
+            # What chi-square, the sum of (got - wanted)^2 / wanted, would change by.
+            cost = (counts[p] * (counts[p] + 2 * (got - wanted)) / np.maximum(wanted, 1e-9)).sum(axis=1)
             lacking = got[:, column] == 0
             if 0 < lacking.sum() >= len(queue) - position:
                 # The last patients of a class go where it is lacking, before any proportion.
-                need[~lacking] = -np.inf
-            chosen[p] = best = max(range(len(share)), key=lambda i: tuple(need[i].round(6)))
+                cost[~lacking] = np.inf
+            chosen[p] = best = np.argmin(cost.round(6))
             got[best] += counts[p]
     return np.array(list(shares))[chosen][patient]
 

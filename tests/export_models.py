@@ -16,6 +16,7 @@ class GlimpseNet(ImageClassifier):
         input_shape,
         *,
         num_classes,
+        channels=5,
         task=None,
         class_names=None,
         normalization="half",
@@ -23,15 +24,15 @@ class GlimpseNet(ImageClassifier):
     ):
         image, x = image_input(input_shape, normalization)
         convolution = keras.layers.Conv3D if len(input_shape) == 4 else keras.layers.Conv2D
-        x = convolution(5, 3, strides=2, padding="same")(x)
+        x = convolution(channels, 3, strides=2, padding="same")(x)
         x = keras.layers.Activation("gelu")(keras.layers.BatchNormalization()(x))
         if len(input_shape) == 4:
             x = ops.max(x, axis=1)
         x = keras.layers.MaxPooling2D(2)(x)
-        x = dropped = keras.layers.Dropout(0.5)(x)
-        dropout = dropped._keras_history.operation
+        dropout = keras.layers.Dropout(0.5)
+        x = dropout(x)
         rows, columns = x.shape[1:3]
-        cell, place = keras.layers.GRUCell(5), keras.layers.Dense(2, "tanh")
+        cell, place = keras.layers.GRUCell(channels), keras.layers.Dense(2, "tanh")
         state = ops.mean(x, axis=(1, 2))
         for _ in range(2):
             where = place(state)
@@ -51,6 +52,10 @@ class GlimpseNet(ImageClassifier):
             stochastic=[dropout],
             name=name,
         )
+        self.channels = channels
+
+    def get_config(self):
+        return super().get_config() | {"channels": self.channels}
 
 
 def crop_weights(centre, size):
@@ -94,5 +99,10 @@ def randomize(model, seed=0):
 
 
 def images(model, count, seed=0):
-    """Seeded images in [0, 1] of the model's shape."""
-    return np.random.default_rng(seed).random((count, *model.image_shape), "float32")
+    """Seeded waves in [0, 1] of the model's shape; on white noise a glimpse's crop would multiply rounding."""
+    rng, shape = np.random.default_rng(seed), model.image_shape
+    places = np.stack(np.meshgrid(*(np.linspace(0, 1, n) for n in shape[:-1]), indexing="ij"))
+    frequency = rng.uniform(-3, 3, (count, shape[-1], len(places)))
+    phase = rng.uniform(0, 1, (count, *[1] * len(places), shape[-1]))
+    waves = np.sin(2 * np.pi * (np.einsum("bcr,r...->b...c", frequency, places) + phase))
+    return (0.5 + 0.5 * waves).astype("float32")

@@ -104,14 +104,9 @@ def test_default_metrics_work_in_a_compiled_model_and_after_loading(task, tmp_pa
     classes = 2 if task == "binary" else 3
     rng = np.random.default_rng(5)
     x = rng.normal(size=(24, 5)).astype("float32")
-    y = (
-        rng.integers(0, 2, (24, 3)).astype("float32")
-        if task == "multilabel"
-        else rng.integers(0, classes, 24)
-    )
-    loss = "mse" if task == "multilabel" else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    y = rng.integers(0, 2, (24, 3)) if task == "multilabel" else rng.integers(0, classes, 24)
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(classes)])
-    model.compile("sgd", loss, metrics=default_metrics(task, classes))
+    model.compile("sgd", default_loss(task), metrics=default_metrics(task, classes))
     model.fit(x, y, batch_size=8, verbose=0)
     result = model.evaluate(x, y, batch_size=8, verbose=0, return_dict=True)
     metric = AUC(task, classes)

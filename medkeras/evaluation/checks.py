@@ -1,5 +1,6 @@
 """The rules that labels and probabilities must keep before anything is measured on them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,15 @@ def check_predictions(labels: Any, probabilities: Any, *, task: str) -> tuple[np
     expected = probabilities.shape if is_multilabel(task) else probabilities.shape[:1]
     if labels.shape != expected:
         raise ValueError(
-            f"Labels of a {task} task with probabilities of shape {probabilities.shape} have shape {expected}. "
+            f"Labels of a {task} task beside probabilities {probabilities.shape} have shape {expected}. "
             f"Received: labels.shape={labels.shape}"
         )
     if not (np.issubdtype(labels.dtype, np.number) or labels.dtype == bool):
         raise ValueError(f"`labels` must be numbers. Received: labels.dtype={labels.dtype}")
     if is_multilabel(task):
         labels = labels.astype(np.float64)
-        _refuse("Labels of a multilabel task are 0, 1 or NaN", labels, ~np.isnan(labels) & (labels % 1 != labels**2 - labels))
+        valid = np.isnan(labels) | (labels == 0) | (labels == 1)
+        _refuse("Labels of a multilabel task are 0, 1 or NaN", labels, ~valid)
         return labels, probabilities
     classes = probabilities.shape[1]
     valid = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
@@ -47,8 +49,8 @@ def check_probabilities(probabilities: Any, *, task: str) -> np.ndarray:
     """Returns probabilities as float64 `(n, classes)`.
 
     Raises:
-        ValueError: If the shape does not fit the task, there are no rows, a value is NaN or outside [0, 1], or a
-            row of a single-label task does not sum to 1 within 0.001.
+        ValueError: If the shape does not fit the task, there are no rows, a value is NaN or outside [0, 1],
+            or a row of a single-label task does not sum to 1 within 0.001.
 
     Example:
         >>> check_probabilities([[0.25, 0.75]], task="binary").tolist()
@@ -67,6 +69,22 @@ def check_probabilities(probabilities: Any, *, task: str) -> np.ndarray:
         rule = f"The probabilities of an image in a {task} task sum to 1; turn logits into them by a softmax"
         _refuse(rule, sums, np.abs(sums - 1) > 1e-3, "sum")
     return probabilities
+
+
+def check_class_names(class_names: Sequence[str], *, num_classes: int) -> list[str]:
+    """Returns the names as a list of strings.
+
+    Raises:
+        ValueError: If they are not `num_classes` distinct names.
+
+    Example:
+        >>> check_class_names(("normal", "ill"), num_classes=2)
+        ['normal', 'ill']
+    """
+    names = [str(name) for name in class_names]
+    if len(names) != num_classes or len(set(names)) != num_classes:
+        raise ValueError(f"`class_names` must be {num_classes} distinct names. Received: class_names={names}")
+    return names
 
 
 def _refuse(rule: str, values: np.ndarray, wrong: np.ndarray, name: str = "value") -> None:

@@ -8,8 +8,8 @@ import numpy as np
 def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
     """Returns the area under the ROC curve: the share of (positive, negative) pairs in the right order.
 
-    Ties count one half. Same value as scikit-learn's, without its checks, which a bootstrap would pay a thousand
-    times.
+    Ties count one half. Same value as scikit-learn's, without its checks, which a bootstrap would pay a
+    thousand times.
 
     Args:
         positive: Boolean `(n,)`.

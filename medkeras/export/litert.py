@@ -15,7 +15,10 @@ from medkeras.models.base import ImageClassifier
 
 
 def export_litert(
-    model: ImageClassifier, path: str | os.PathLike, *, optimizations: Sequence[str] | None = None
+    model: ImageClassifier | str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    optimizations: Sequence[str] | None = None,
 ) -> pathlib.Path:
     """Writes a model as a LiteRT file that needs builtin operators only, no Flex delegate.
 
@@ -24,7 +27,7 @@ def export_litert(
     graph. A model trained in mixed precision is written in float32.
 
     Args:
-        model: A model of `medkeras.models`.
+        model: A model of `medkeras.models`, or the folder of a SavedModel that `export_saved_model` wrote.
         path: The file to write; it ends in `.tflite`.
         optimizations: Names of `tf.lite.Optimize`, such as `["DEFAULT"]` for int8 weights; none by default.
 
@@ -51,11 +54,13 @@ def export_litert(
     if unknown := [name for name in optimizations or () if name not in known]:
         raise ValueError(f"`optimizations` are among {', '.join(known)}. Received: {unknown[0]!r}")
     with tempfile.TemporaryDirectory() as folder:
-        export_saved_model(model, folder)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        saved = os.fspath(
+            model if isinstance(model, (str, os.PathLike)) else export_saved_model(model, folder)
+        )
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.optimizations = [known[name] for name in optimizations or ()]
-        content = _convert(converter, model.name)
+        content = _convert(converter, getattr(model, "name", saved))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path

@@ -41,7 +41,8 @@ class Glimpse(keras.layers.Layer):
     """
 
     def __init__(self, extent: float = 0.5, *, size: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Places stay in float32: in half precision they would be off by pixels in a large image.
+        super().__init__(autocast=False, **kwargs)
         if not 0 < extent <= 1:
             raise ValueError(f"`extent` must be in (0, 1]. Received: extent={extent}")
         if size is not None and size < 1:
@@ -55,13 +56,13 @@ class Glimpse(keras.layers.Layer):
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
         """Cuts one window per image."""
-        images, places = inputs
+        images, places = ops.cast(inputs[0], self.compute_dtype), ops.cast(inputs[1], "float32")
         positions = []
         for axis in range(places.shape[-1]):
             length = images.shape[1 + axis]
             samples, span = self.window(length)
             centre = (length - 1) / 2 + places[:, axis : axis + 1] * ((length - span) / 2)
-            steps = (ops.arange(samples, dtype=places.dtype) - (samples - 1) / 2) * (span / samples)
+            steps = (ops.arange(samples, dtype="float32") - (samples - 1) / 2) * (span / samples)
             positions.append(centre + steps)
         return sample_axes(images, positions)
 

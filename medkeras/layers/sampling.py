@@ -21,7 +21,7 @@ def interpolation_matrix(positions: Any, size: int) -> Any:
     """Returns the weights that read `positions` from an axis by linear interpolation.
 
     Args:
-        positions: `(batch, samples)`, in pixels; 0 is the centre of the first pixel.
+        positions: `(batch, samples)`, float32, in pixels; 0 is the centre of the first pixel.
         size: Length of the axis, in pixels.
 
     Returns:
@@ -31,7 +31,7 @@ def interpolation_matrix(positions: Any, size: int) -> Any:
         >>> ops.convert_to_numpy(interpolation_matrix(ops.array([[0.25]]), 3)).tolist()
         [[[0.75, 0.25, 0.0]]]
     """
-    pixels = ops.arange(size, dtype=positions.dtype)
+    pixels = ops.arange(size, dtype="float32")
     return ops.relu(1 - ops.abs(positions[..., None] - pixels))
 
 
@@ -40,7 +40,7 @@ def sample_axes(images: Any, positions: Sequence[Any]) -> Any:
 
     Args:
         images: `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`.
-        positions: For each spatial axis in order, `(batch, samples)` in pixels.
+        positions: For each spatial axis in order, `(batch, samples)` in pixels, float32.
 
     Returns:
         `(batch, *samples, channels)`.

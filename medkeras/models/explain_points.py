@@ -41,10 +41,10 @@ class Positions:
     """The tensor holds places `(batch, count, rank)` in [-1, 1], -1 and 1 being the first and last pixel centres.
 
     Attributes:
-        extent: Edge of the window around each place, as a share of the image edge.
+        extents: Edges of the window around each place, as shares of the image edges, one per axis.
     """
 
-    extent: float
+    extents: tuple[float, ...]
 
     def fold(self, values: Any) -> Any:
         """Returns the positions unchanged: they are coordinates, not a map."""
@@ -59,7 +59,8 @@ class ExplainPoint:
     """A tensor of a functional model and the rule that gives it a place in the image.
 
     Attributes:
-        tensor: Symbolic tensor of the model's graph.
+        tensor: Symbolic tensor of the model's graph. `features` is the output of an operation that is called
+            once, so that `medkeras.explain.class_map` can cut the graph there.
         rule: `Grid`, `Tokens` or `Positions`.
         description: One phrase for figures and help.
     """

@@ -1,6 +1,5 @@
 """Stateless augmentation: every random number follows from the seed, the epoch and the record."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,8 +9,8 @@ import tensorflow as tf
 class Augmentation(Protocol):
     """One kind of random change.
 
-    Drawing and applying are apart because random numbers differ between XLA and graph: `draw` runs outside XLA,
-    for one record, and `apply`, inside it where `compiled` says so, for a batch.
+    Drawing and applying are apart because random numbers differ between XLA and graph: `draw` runs outside
+    XLA, for one record; `apply` runs for a batch, inside XLA where `compiled` says so.
     """
 
     compiled: bool
@@ -29,8 +28,8 @@ class Augmenter:
     Args:
         augmentations: What to apply, in this order.
         image_shape: `(H, W, C)` or `(D, H, W, C)`.
-        seed: Any integer; the same seed gives the same augmentation of a record in an epoch, whatever the batch
-            it comes in and the number of workers.
+        seed: Any integer; the same seed gives the same augmentation of a record in an epoch, whatever the
+            batch it comes in and the number of workers.
 
     Raises:
         ValueError: If an augmentation does not fit the image shape.
@@ -47,24 +46,17 @@ class Augmenter:
         self, augmentations: Sequence[Augmentation], *, image_shape: Sequence[int], seed: int = 0
     ) -> None:
         self.augmentations, self.image_shape, self.seed = tuple(augmentations), tuple(image_shape), seed
-        self._stages = [
-            (len(stage), tf.function(_chain(stage), jit_compile=compiled))
-            for compiled, stage in (
-                (compiled, list(stage))
-                for compiled, stage in itertools.groupby(self.augmentations, key=lambda a: a.compiled)
-            )
-        ]
+        # Compiled one by one: fused, the gather of a warp would compute what comes before it once per corner.
+        self._apply = [tf.function(a.apply, jit_compile=a.compiled) for a in self.augmentations]
         self._signature = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), self._draw(tf.zeros(2, tf.int64))
         )
 
     def __call__(self, images: tf.Tensor, epoch: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         """Returns the images of records `indices` as epoch `epoch` shows them, within [0, 1]."""
-        parameters = self.draw(epoch, indices)
-        for length, stage in self._stages:
-            images = stage(images, parameters[:length])
-            parameters = parameters[length:]
-        return tf.clip_by_value(images, 0.0, 1.0) if self._stages else images
+        for apply, parameters in zip(self._apply, self.draw(epoch, indices), strict=True):
+            images = apply(images, parameters)
+        return tf.clip_by_value(images, 0.0, 1.0)
 
     def draw(self, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, ...]:
         """Returns each augmentation's parameters for a batch of records."""
@@ -83,11 +75,3 @@ class Augmenter:
             for position, augmentation in enumerate(self.augmentations)
         )
 
-
-def _chain(augmentations: Sequence[Augmentation]) -> Any:
-    def apply(images: tf.Tensor, parameters: tuple[Any, ...]) -> tf.Tensor:
-        for augmentation, own in zip(augmentations, parameters, strict=True):
-            images = augmentation.apply(images, own)
-        return images
-
-    return apply

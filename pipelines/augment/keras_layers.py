@@ -7,11 +7,11 @@ import tensorflow as tf
 
 
 class KerasLayer:
-    """Applies a Keras preprocessing layer to each batch, with random numbers from the record keys where it can.
+    """Applies a Keras preprocessing layer to each batch, with random numbers from a key where it can.
 
     Core layers (`keras.layers.RandomRotation`, ...) take their numbers from the key of the batch's first
-    record, so they repeat like our own augmentations. Others, KerasCV's among them, draw from a state of their
-    own and do not repeat. Images are in [0, 1]: give `value_range=(0, 1)` to a layer that asks for one.
+    record, so a seed and an epoch fix them too. Others, KerasCV's among them, draw from a state of their own
+    and do not repeat. Images are in [0, 1]: give `value_range=(0, 1)` to a layer that asks for one.
 
     Args:
         layer: A layer that maps a batch of images to images of the same shape.

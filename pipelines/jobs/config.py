@@ -145,6 +145,19 @@ def load_data(config: TrainConfig) -> "Splits":
     )
 
 
+def check_same_splits(run: RunFolder, data: "Splits") -> None:
+    """Checks that data are those that a run was split from, if it was split already.
+
+    Raises:
+        ValueError: If records, labels or splits differ from the run's `splits.csv`.
+    """
+    path = run / "splits.csv"
+    if path.is_file() and path.read_text() != data.info.manifest.to_csv(index=False):
+        raise ValueError(
+            f"The data of a run must stay as in {path}. Received: other records in {data.info.name}"
+        )
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}

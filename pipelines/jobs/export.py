@@ -1,23 +1,23 @@
 """The export job: a run becomes a SavedModel and a LiteRT file, both compared with Keras on real samples."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import medkeras  # noqa: F401  registers the classes that `model.keras` names
 from medkeras.export import compare, export_litert, export_saved_model
 from medkeras.export.inference import write_labels
-from medkeras.models.base import ImageClassifier
+from medkeras.models import ImageClassifier
+from pipelines.input_pipeline import InputPipeline
 from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.jobs.trained import load_model
+from pipelines.load import open_records
 from pipelines.run_folder import RunFolder, atomic_path
 
 FORMATS = ("saved_model", "litert")
@@ -32,22 +32,24 @@ def export_run(
     formats: Sequence[str] = FORMATS,
     samples: int = 32,
     console: Console | None = None,
+    **source_options: Any,
 ) -> dict[str, Any]:
     """Exports a run to a model store, and proves on validation images that the files equal the Keras model.
 
     The SavedModel goes to `<to>/<name>/<version>/`, the folder that TF Serving watches; the LiteRT file to
-    `<to>/<name>/litert/<version>/<name>.tflite`, which TF Serving passes over. `labels.json` and `parity.json`
-    lie beside each (in the SavedModel's `assets.extra/`). The version counts up; files appear whole, by a
+    `<to>/<name>/litert/<version>/<name>.tflite`, which TF Serving passes over. Beside each lie `labels.json`
+    and `parity.json` (in the SavedModel's `assets.extra/`). The version counts up; files appear whole, by a
     rename, once they have passed the comparison.
 
     Args:
         run: A run folder with `config.yaml` and `model.keras`.
         to: The model store; it is made where it is missing.
         name: Name of the model in the store; the run folder's by default.
-        data: Source of the samples; the run's own by default.
+        data: Another source to take samples from; by default the run's own validation images.
         formats: Some of `saved_model` and `litert`.
-        samples: Validation images to compare on.
-        console: Where progress and the table of differences are printed.
+        samples: Images to compare on.
+        console: Where to print; nothing is printed by default.
+        **source_options: Options of the other source.
 
     Returns:
         `name`, `version`, the path of each format, and `parity`, the report of `medkeras.export.compare`.
@@ -57,7 +59,7 @@ def export_run(
         ValueError: If an argument is out of its range, the store cannot be written, the data do not fit the
             model, the model does not convert, or a file differs from Keras by more than its bound.
     """
-    run, console = RunFolder(run).open(), console or Console()
+    run, console = RunFolder(run).open(), console or Console(quiet=True)
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"`formats` must be among {', '.join(FORMATS)}. Received: formats={list(formats)}")
     if samples < 1:
@@ -66,8 +68,9 @@ def export_run(
     store = _store(to, name)
     version = _next_version(store)
     targets = {"saved_model": store / f"{version}", "litert": store / "litert" / f"{version}"}
-    model = keras.models.load_model(run / "model.keras", compile=False)
-    images = _samples(run, model, data, samples)
+    with console.status("Loading the model and the samples"):
+        model = load_model(run)
+        images = _samples(run, model, data, samples, source_options)
     with contextlib.ExitStack() as stack:
         staged = {
             form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats
@@ -98,7 +101,7 @@ def _write(
     if folder := folders.get("litert"):
         with console.status("Converting to LiteRT"):
             folder.mkdir()
-            files["litert"] = export_litert(model, folder / f"{name}.tflite")
+            files["litert"] = export_litert(files.get("saved_model", model), folder / f"{name}.tflite")
             write_labels(folder / "labels.json", model, operating_point)
     return files
 
@@ -127,19 +130,23 @@ def _operating_point(run: RunFolder) -> dict[str, Any] | None:
     return run.read_json(name) if (run / name).is_file() else None
 
 
-def _samples(run: RunFolder, model: ImageClassifier, data: str | None, count: int) -> np.ndarray:
-    config = TrainConfig.from_run(run)
-    splits = load_data(dataclasses.replace(config, data=data) if data else config)
-    if splits.info.image_shape != model.image_shape:
+def _samples(
+    run: RunFolder, model: ImageClassifier, data: str | None, count: int, options: dict[str, Any]
+) -> np.ndarray:
+    """Returns images spread evenly over the validation records, or over all records of another source."""
+    records = open_records(data, **options) if data else load_data(TrainConfig.from_run(run)).records["val"]
+    if records.rank != len(model.image_shape) - 1:
         raise ValueError(
-            f"The samples must have the model's image shape {model.image_shape}. "
-            f"Received: {splits.info.name} with {splits.info.image_shape}"
+            f"{model.name} takes images of shape {model.image_shape}. "
+            f"Received: {records.name} with {records.rank}D images"
         )
-    return np.stack([batch[0] for batch in splits.val.unbatch().take(count).as_numpy_iterator()])
+    chosen = records.select(np.unique(np.linspace(0, len(records) - 1, count).astype(int)))
+    pipeline = InputPipeline(chosen, image_shape=model.image_shape, batch_size=len(chosen), in_memory=False)
+    return next(pipeline.batches().as_numpy_iterator())[0]
 
 
 def _print(console: Console, written: dict[str, pathlib.Path], parity: dict[str, Any]) -> None:
-    table = Table(title=f"Largest difference from Keras on {parity['samples']} validation images")
+    table = Table(title=f"Largest difference from Keras on {parity['samples']} images")
     for column in ("format", "probabilities", "logits", "bound", "same decision"):
         table.add_column(column, justify="left" if column == "format" else "right")
     for form in written:

@@ -1,7 +1,7 @@
 """Sources: how images arrive. One file per kind; each gives `Records` and knows nothing of the others.
 
-To add a kind, write one file with a function `open_<kind>(rest, *, task=None, <options>) -> Records` and add one
-line to `KINDS`.
+To add a kind, write one file with a function `open_<kind>(rest, *, task=None, <options>) -> Records` and add
+one line to `KINDS`.
 """
 
 import inspect
@@ -24,15 +24,17 @@ KINDS: dict[str, Callable[..., Records]] = {
 SUFFIXES = {".npz": "medmnist", ".csv": "table"}
 
 
-def open_source(source: str | os.PathLike, *, task: str | None = None, on_error: str = "raise", **options: Any) -> Records:
+def open_source(
+    source: str | os.PathLike, *, task: str | None = None, on_error: str = "raise", **options: Any
+) -> Records:
     """Opens a source of labelled images by its name.
 
     Args:
-        source: `phantom[:name]`, a path to an `.npz` of the MedMNIST layout, a folder of class folders, a path to a
-            `.csv`, or `kind:rest` with a kind of `KINDS`, as `medmnist:pneumoniamnist`.
+        source: `phantom[:name]`, a path to an `.npz` of the MedMNIST layout, a folder of class folders, a
+            path to a `.csv`, or `kind:rest` with a kind of `KINDS`, as `medmnist:pneumoniamnist`.
         task: One of `medkeras.tasks.TASKS`; by default what the source says or its labels suggest.
-        on_error: `"raise"` stops at the first file that is missing or no image; `"skip"` keeps it as a record, so
-            that `pipelines.decode.find_unreadable` reports it with all others.
+        on_error: `"raise"` stops at the first file that is missing or no image; `"skip"` keeps it as a
+            record, so that `pipelines.decode.find_unreadable` reports it with all others.
         **options: Options of the kind, see `open_phantom`, `open_medmnist`, `open_folder` and `open_table`.
 
     Raises:
@@ -85,4 +87,6 @@ def parse_source(source: str | os.PathLike) -> tuple[str, str]:
         return SUFFIXES[suffix], source
     if colon and kind.isidentifier():
         raise ValueError(f"A source kind is one of {', '.join(KINDS)}. Received: {source!r}")
-    raise FileNotFoundError(f"A source is phantom[:name], a .npz, a folder, a .csv or kind:rest. No such path: {source}")
+    raise FileNotFoundError(
+        f"A source is phantom[:name], a .npz, a folder, a .csv or kind:rest. No such path: {source}"
+    )

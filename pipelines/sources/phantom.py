@@ -1,8 +1,8 @@
 """The phantom source: seeded anatomy with lesions whose class, place and outline are known, no download.
 
-A patient is a body ellipse with a rim, a few organs and a texture; a lesion kind is defined by its appearance. All of
-it is written as functions of body coordinates, so every view of a patient is the same body seen after a small rotation
-and shift, image and mask alike, and 2D and 3D share the code.
+A patient is a body ellipse with a rim, a few organs and a texture; a lesion kind is defined by its
+appearance. All of it is written as functions of body coordinates, so every view of a patient is the same body
+seen after a small rotation and shift, image and mask alike, and 2D and 3D share the code.
 """
 
 import functools
@@ -31,8 +31,8 @@ def open_phantom(
 ) -> Records:
     """Makes labelled phantom images with lesion masks, two or three views per patient.
 
-    `binary` asks for any lesion, `multiclass` for the one kind, `multilabel` for every kind that is present. Image i
-    depends on `(seed, i)` alone and is made anew on every `read(i)`.
+    `binary` asks for any lesion, `multiclass` for the one kind, `multilabel` for every kind that is present.
+    Image i depends on `(seed, i)` alone and is made anew on every `read(i)`.
 
     Args:
         name: `binary` (also `""`), `multiclass`, `multilabel`, or one of these with `3d` behind.
@@ -139,7 +139,10 @@ def _draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns image `index`, uint8, and its lesion mask."""
     who = int(patient[index])
-    body_rng, view_rng = np.random.default_rng([seed, BODY, who]), np.random.default_rng([seed, VIEW, int(index)])
+    body_rng, view_rng = (
+        np.random.default_rng([seed, BODY, who]),
+        np.random.default_rng([seed, VIEW, int(index)]),
+    )
     points = _view(view_rng, size, rank)
     image, inside = _anatomy(body_rng, points)
     mask = np.zeros(image.shape, bool)
@@ -187,8 +190,8 @@ def _anatomy(rng: np.random.Generator, points: np.ndarray) -> tuple[np.ndarray, 
     for sign in rng.permutation([-1, -1, 1, 1])[: rng.integers(2, 5)]:
         centre = _direction(rng, rank) * rng.uniform(0.2, 0.5)
         organ = _blob(rng, centre, rng.uniform(0.1, 0.34, size=rank), turn=np.pi)
-        tissue += sign * rng.uniform(0.07, 0.17) * _step(1 - organ.distance(points), 0.08)
-    rim = rng.uniform(0.35, 0.5) * np.exp(-np.square((distance - 0.98) / 0.05))
+        tissue += sign * rng.uniform(0.06, 0.14) * _step(1 - organ.distance(points), 0.15)
+    rim = rng.uniform(0.35, 0.5) * np.exp(-np.square((distance - 0.98) / (0.02 + 0.015 * rank)))
     return tissue * inside + rim, inside
 
 
@@ -207,15 +210,15 @@ def _lesion(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what a lesion adds to the image, and its region."""
     rank = len(points)
-    blob = _blob(rng, centre, rng.uniform(0.13, 0.22, size=rank) * (1.25 if rank == 3 else 1), turn=np.pi)
+    blob = _blob(rng, centre, rng.uniform(0.15, 0.24, size=rank) * (1.35 if rank == 3 else 1), turn=np.pi)
     distance = blob.distance(points) * (1 + 0.16 * _waves(rng, points, 4, low=6, high=14))
-    contrast = rng.uniform(0.16, 0.34)
+    contrast = rng.uniform(0.2, 0.4)
     filled = _step(1 - distance, 0.12)
-    grain = _waves(rng, points, 5, low=14, high=24)
+    grain = _waves(rng, points, 10, low=22, high=38)
     if kind == "ring":
         change = 1.2 * np.exp(-np.square((distance - 0.78) / 0.2)) - 0.3 * filled
     elif kind == "speckled":
-        change = 1.6 * filled * np.tanh(2 * grain)
+        change = 1.1 * filled * np.tanh(2 * grain)
     else:
         change = (1 if kind == "bright" else -1) * filled * (1 + 0.25 * grain)
     return contrast * change, distance < 1
@@ -237,10 +240,14 @@ def _blob(rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray, turn:
     return _Blob(centre.astype(np.float32), (rotation / radii[:, None]).astype(np.float32))
 
 
-def _waves(rng: np.random.Generator, points: np.ndarray, count: int, *, low: float, high: float) -> np.ndarray:
-    """Returns a smooth random texture of unit scale: plane waves of `low` to `high` radians per unit length."""
+def _waves(
+    rng: np.random.Generator, points: np.ndarray, count: int, *, low: float, high: float
+) -> np.ndarray:
+    """Returns a smooth texture of unit scale: plane waves of `low` to `high` radians per unit length."""
     rank = len(points)
-    vectors = np.stack([_direction(rng, rank) * rng.uniform(low, high) for _ in range(count)]).astype(np.float32)
+    vectors = np.stack([_direction(rng, rank) * rng.uniform(low, high) for _ in range(count)]).astype(
+        np.float32
+    )
     phases = rng.uniform(0, 2 * np.pi, size=(count, 1)).astype(np.float32)
     waves = np.cos(vectors @ points.reshape(rank, -1) + phases).sum(0) * np.sqrt(2 / count)
     return waves.reshape(points.shape[1:])

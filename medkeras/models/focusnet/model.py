@@ -133,7 +133,7 @@ class FocusNet(ImageClassifier):
         priority_map = PriorityMap(name="priority")
         glimpse = Glimpse(self.extent, name="glimpse")
         integrate = self._integrator()
-        view = block(x)
+        view = _whole_view(block, x)
         features, rank = view["features"], len(x.shape) - 2
         seen = global_average(features)
         nowhere = ops.tile(ops.zeros_like(seen[:, :1]), (1, rank))
@@ -146,11 +146,16 @@ class FocusNet(ImageClassifier):
             seen = global_average(block(glimpse([x, fixation]))["features"]) * (1 - self.suppression)
             state = integrate(seen, state, fixation, chosen[-1]["preview"])
         # A glimpse's centre: the fixation, drawn in by what keeps the window inside the image.
-        centres = ops.stack([c["fixation"] for c in chosen], axis=1) * (1 - self.extent)
+        edges = tuple(x.shape[1:-1])
+        spans = [glimpse.window(n)[1] for n in edges]
+        reach = [(n - span) / max(n - 1, 1) for n, span in zip(edges, spans, strict=True)]
+        fixations = ops.stack([c["fixation"] for c in chosen], axis=1)
+        centres = fixations * ops.convert_to_tensor(reach, dtype=fixations.dtype)
+        extents = tuple(span / n for n, span in zip(edges, spans, strict=True))
         priorities = ops.stack([c["priority"] for c in chosen], axis=-1)
         return state, self._points(view) | {
             "priority": ExplainPoint(priorities, Grid(), "where to look next, one map per fixation"),
-            "fixations": ExplainPoint(centres, Positions(self.extent), "places looked at, in order"),
+            "fixations": ExplainPoint(centres, Positions(extents), "places looked at, in order"),
         }
 
     def _integrator(self) -> Any:
@@ -173,7 +178,7 @@ class FocusNet(ImageClassifier):
         )
         head = published.OffsetHead(kernel_initializer=uniform, name="offset")
         crop = (published.HardCrop if rank == 2 else published.ShiftedVolume)(name="glimpse")
-        first = view = block(x)
+        first = view = _whole_view(block, x)
         glimpses, offsets = [global_average(view["features"])], []
         for _ in range(self.saccades):
             offsets.append(head(view["features"]))
@@ -184,10 +189,10 @@ class FocusNet(ImageClassifier):
         for index, seen in enumerate(glimpses):
             state = cell(seen * (1 - self.suppression) if index else seen, [state])[0]
         state = keras.layers.LayerNormalization(epsilon=1e-5, name="state_norm")(state)
-        centres, extent = published.centres(offsets, tuple(x.shape[1:-1]))
+        centres, extents = published.centres(offsets, tuple(x.shape[1:-1]))
         return state, self._points(first) | {
-            "fixations": ExplainPoint(centres, Positions(extent), "places looked at, in order"),
-            "offsets": ExplainPoint(ops.stack(offsets, axis=1), Positions(extent), "raw offsets, in pixels"),
+            "fixations": ExplainPoint(centres, Positions(extents), "places looked at, in order"),
+            "offsets": ExplainPoint(ops.stack(offsets, axis=1), Positions(extents), "raw offsets, in pixels"),
         }
 
     def _points(self, view: dict[str, Any]) -> dict[str, ExplainPoint]:
@@ -226,3 +231,9 @@ class FocusNet(ImageClassifier):
                 "compat",
             )
         }
+
+
+def _whole_view(block: PathwayBlock, x: Any) -> dict[str, Any]:
+    """Returns the maps of the whole image, `features` by a node of its own, so that the graph can be cut there."""
+    view = block(x)
+    return view | {"features": keras.layers.Identity(name="features")(view["features"])}

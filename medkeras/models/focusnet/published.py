@@ -118,14 +118,14 @@ class HardCrop(keras.layers.Layer):
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
         """Cuts one window per image."""
-        images, offsets = inputs
+        images, offsets = inputs[0], ops.cast(inputs[1], "float32")
         if min(images.shape[1:3]) < CROP:
             return images
         positions = []
         for axis in range(2):
             free = images.shape[1 + axis] - CROP
             start = ops.clip(ops.round(free // 2 + ops.stop_gradient(offsets[:, axis : axis + 1])), 0, free)
-            positions.append(start + ops.arange(CROP, dtype=offsets.dtype))
+            positions.append(start + ops.arange(CROP, dtype="float32"))
         return sample_axes(images, positions)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
@@ -151,13 +151,13 @@ class ShiftedVolume(keras.layers.Layer):
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
         """Shifts and resamples each volume."""
-        volumes, offsets = inputs
+        volumes, offsets = inputs[0], ops.cast(inputs[1], "float32")
         limit = int(GRID * SHARE)
         offsets = ops.clip(offsets, -limit, limit)
         positions = []
         for axis in range(3):
             length = volumes.shape[1 + axis]
-            grid = ops.linspace(0.0, length - 1.0, GRID, dtype=offsets.dtype)
+            grid = ops.linspace(0.0, length - 1.0, GRID, dtype="float32")
             positions.append(grid + offsets[:, axis : axis + 1] * ((length - 1) / length))
         return sample_axes(volumes, positions)
 
@@ -167,26 +167,22 @@ class ShiftedVolume(keras.layers.Layer):
         return (volumes[0], GRID, GRID, GRID, volumes[-1])
 
 
-def centres(offsets: list[Any], spatial: tuple[int, ...]) -> tuple[Any, float]:
-    """Returns where the glimpses at `offsets` lie, `(batch, count, rank)` in [-1, 1], and their extent.
+def centres(offsets: list[Any], spatial: tuple[int, ...]) -> tuple[Any, tuple[float, ...]]:
+    """Returns where the glimpses at `offsets` lie, `(batch, count, rank)` in [-1, 1], and their extents.
 
     Example:
-        >>> places, extent = centres([ops.zeros((1, 2))], (28, 28))
-        >>> tuple(places.shape), extent
-        ((1, 1, 2), 0.5)
+        >>> places, extents = centres([ops.zeros((1, 2))], (28, 56))
+        >>> tuple(places.shape), extents
+        ((1, 1, 2), (0.5, 0.25))
     """
-    places, rank = [], len(spatial)
-    for offset in offsets:
-        axes = []
-        for axis, length in enumerate(spatial):
-            step = offset[:, axis : axis + 1]
-            if rank == 2:
-                free = max(length - CROP, 0)
-                start = ops.clip(ops.round(free // 2 + step), 0, free)
-                centre = start + (min(CROP, length) - 1) / 2
-                axes.append(2 * centre / max(length - 1, 1) - 1)
-            else:
-                limit = int(GRID * SHARE)
-                axes.append(2 * ops.clip(step, -limit, limit) / length)
-        places.append(ops.concatenate(axes, axis=-1))
-    return ops.stack(places, axis=1), min(CROP / min(spatial), 1.0) if rank == 2 else 1.0
+    if len(spatial) == 3:
+        limit = int(GRID * SHARE)
+        places = ops.clip(ops.cast(ops.stack(offsets, axis=1), "float32"), -limit, limit)
+        return places * ops.convert_to_tensor([2 / n for n in spatial], "float32"), (1.0, 1.0, 1.0)
+    edges = spatial if min(spatial) < CROP else (CROP, CROP)
+    axes = []
+    for axis, (length, edge) in enumerate(zip(spatial, edges, strict=True)):
+        steps = ops.cast(ops.stack([offset[:, axis] for offset in offsets], axis=1), "float32")
+        start = ops.clip(ops.round((length - edge) // 2 + steps), 0, length - edge)
+        axes.append(2 * (start + (edge - 1) / 2) / max(length - 1, 1) - 1)
+    return ops.stack(axes, axis=-1), tuple(edge / n for edge, n in zip(edges, spatial, strict=True))

@@ -67,18 +67,17 @@ class PriorityMap(keras.layers.Layer):
         places = _grid_places(grid)
         tokens = ops.reshape(features, (-1, math.prod(grid), channels))
         scores = ops.einsum("bnu,bu->bn", self.key(tokens), self.query(state)) / math.sqrt(self.units)
-        # The softmax stays in float32: in half precision the tails of a large grid vanish.
+        # Priority and place stay in float32: half precision would blur both on a large grid.
         scores = ops.cast(scores, "float32")
         for fixation in fixations:
             apart = ops.cast(fixation, "float32")[:, None, :] - places
             near = ops.exp(-ops.sum(apart**2, axis=-1) / (2 * (2 * self.radius) ** 2))
             scores = scores - ops.cast(self.inhibition, "float32") * near
         priority = ops.softmax(scores, axis=-1)
-        priority_here = ops.cast(priority, features.dtype)
         return {
             "priority": ops.reshape(priority, (-1, *grid)),
-            "fixation": ops.einsum("bn,nr->br", priority_here, ops.cast(places, features.dtype)),
-            "preview": ops.einsum("bn,bnc->bc", priority_here, tokens),
+            "fixation": ops.einsum("bn,nr->br", priority, places),
+            "preview": ops.einsum("bn,bnc->bc", ops.cast(priority, tokens.dtype), tokens),
         }
 
     def compute_output_shape(self, input_shape: Any) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""What a run was made with: versions, machine, command."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+import keras
+
+PACKAGES = ("medkeras", "tensorflow", "keras", "numpy", "pandas", "opencv-python", "scikit-learn")
+
+
+def environment() -> dict[str, Any]:
+    """Returns the versions, the machine and the command of this process, as plain values."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "backend": keras.backend.backend(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "command": sys.argv,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,180 @@
+"""Evaluation: how good a run is on images it has not seen, at the threshold that validation froze."""
+
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from medkeras.evaluation import Interval, OperatingPoint, bootstrap, evaluate
+from medkeras.models import ImageClassifier
+from medkeras.tasks import is_multilabel
+from pipelines import figures
+from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
+from pipelines.jobs.trained import decisions, load_model, load_operating_point, predict_records
+from pipelines.load import open_records
+from pipelines.records import SPLITS, Records
+from pipelines.run_folder import RunFolder, atomic_path
+from pipelines.splits import label_names
+
+INTERVALS = ("auc", "accuracy")
+
+
+def evaluate_run(
+    run: str | os.PathLike,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    console: Console | None = None,
+    **source_options: Any,
+) -> dict[str, Any]:
+    """Evaluates the best model of a run and writes measures, predictions and figures.
+
+    The run's own test split is written to the run folder: `metrics.json`, `predictions.csv` and `figures/`;
+    another split or other data to `evaluations/<name>/`. Decisions follow the threshold in
+    `operating_point.json`, which was chosen on validation.
+
+    Args:
+        run: A run folder.
+        data: Another source to evaluate on, with the same classes; all of its images count as unseen.
+        split: `train`, `val` or `test`; `test` by default, and for another source, all of its images.
+        console: Where to print; nothing is printed by default.
+        **source_options: Options of the other source.
+
+    Returns:
+        The content of `metrics.json`: what `medkeras.evaluation.evaluate` gives, with `data`, `split`,
+        `patients` and `intervals`, 95 % by bootstrap over patients.
+
+    Raises:
+        FileNotFoundError: If the run or the data do not exist.
+        ValueError: If the data do not fit the model's classes or rank, or the run's data have changed.
+
+    Example:
+        >>> evaluate_run("no-such-run")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
+    """
+    console, folder = console or Console(quiet=True), RunFolder(run).open()
+    if split not in (None, *SPLITS):
+        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
+    with console.status("Loading the model and the data"):
+        model, point = load_model(folder), load_operating_point(folder)
+        if data is None:
+            split = split or "test"
+            records = _own_records(folder, split)
+        else:
+            records = _other_records(data, split, source_options)
+    _check_classes(records, model)
+    probabilities = predict_records(model, records, console=console)
+    with console.status("Measuring"):
+        metrics = _measure(records, probabilities, model, point)
+    metrics |= {"data": data or TrainConfig.from_run(folder).data, "split": split or "all"}
+    is_main = data is None and split == "test"
+    target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split))
+    target.write_json("metrics.json", metrics)
+    target.write_text(
+        "predictions.csv", _predictions(records, probabilities, model, point).to_csv(index=False)
+    )
+    for name, figure in _figures(records, probabilities, model, metrics).items():
+        save_figure(figure, target / f"figures/{name}.png")
+    history = figures.history_figure(pd.read_csv(folder / "history.csv"))
+    save_figure(history, target / "figures/history.png")
+    _print(console, metrics, target)
+    return metrics
+
+
+def save_figure(figure: Figure, path: pathlib.Path) -> None:
+    """Writes a figure whole, or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def _own_records(run: RunFolder, split: str) -> Records:
+    data = load_data(TrainConfig.from_run(run))
+    check_same_splits(run, data)
+    return data.records[split]
+
+
+def _other_records(data: str, split: str | None, options: dict[str, Any]) -> Records:
+    records = open_records(data, **options)
+    if split is None:
+        return records
+    rows = np.flatnonzero(records.table["split"] == split)
+    if not len(rows):
+        raise ValueError(f"The source gives no images of this split. Received: {data} with split={split!r}")
+    return records.select(rows)
+
+
+def _check_classes(records: Records, model: ImageClassifier) -> None:
+    if is_multilabel(records.task) != is_multilabel(model.task) or records.class_names != model.class_names:
+        raise ValueError(
+            f"The data must have the model's classes, {', '.join(model.class_names)} ({model.task}). "
+            f"Received: {records.name} with {', '.join(records.class_names)} ({records.task})"
+        )
+
+
+def _measure(
+    records: Records, probabilities: np.ndarray, model: ImageClassifier, point: OperatingPoint
+) -> dict[str, Any]:
+    patients = records.table["patient"].to_numpy()
+    metrics = evaluate(
+        records.labels,
+        probabilities,
+        task=model.task,
+        class_names=model.class_names,
+        operating_point=point,
+    )
+    intervals = {
+        name: bootstrap(name, records.labels, probabilities, task=model.task, groups=patients).to_dict()
+        for name in INTERVALS
+    }
+    return metrics | {"intervals": intervals, "patients": len(np.unique(patients))}
+
+
+def _predictions(
+    records: Records, probabilities: np.ndarray, model: ImageClassifier, point: OperatingPoint
+) -> pd.DataFrame:
+    table = records.table[["id", "patient", "split"]].copy()
+    table["label"] = label_names(records)
+    for name, column in zip(model.class_names, probabilities.T, strict=True):
+        table[f"probability_{name}"] = column
+    return table.assign(prediction=decisions(point, probabilities, model))
+
+
+def _figures(
+    records: Records, probabilities: np.ndarray, model: ImageClassifier, metrics: dict[str, Any]
+) -> dict[str, Figure]:
+    curves = {"task": model.task, "class_names": model.class_names}
+    return {
+        "roc": figures.roc_figure(records.labels, probabilities, **curves),
+        "precision_recall": figures.precision_recall_figure(records.labels, probabilities, **curves),
+        "confusion_matrix": figures.confusion_figure(metrics),
+    }
+
+
+def _name(records: Records, data: str | None, split: str | None) -> str:
+    parts = [records.name if data else None, split]
+    return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part))
+
+
+def _print(console: Console, metrics: dict[str, Any], target: RunFolder) -> None:
+    columns = ("auc", "average_precision", "sensitivity", "specificity", "f1", "support")
+    frozen = metrics["operating_point"]
+    table = Table(title=f"{metrics['count']} images of {metrics['patients']} patients, {metrics['split']}")
+    table.add_column("class")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for name, row in metrics["per_class"].items():
+        row = row | frozen["per_class"][name]
+        table.add_row(name, *(f"{row[c]:d}" if c == "support" else f"{row[c]:.3f}" for c in columns))
+    console.print(table)
+    for name, interval in metrics["intervals"].items():
+        console.print(f"{name} {Interval(**interval)}", highlight=False)
+    console.print(f"accuracy at the frozen threshold {frozen['accuracy']:.3f}", highlight=False)
+    console.print(f"measures, predictions and figures in {target.path}", highlight=False, soft_wrap=True)

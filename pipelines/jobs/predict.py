@@ -1,0 +1,71 @@
+"""Prediction: image files in, a table of probabilities and decisions out."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.console import Console
+
+from pipelines.decode import find_unreadable
+from pipelines.inputs import open_inputs
+from pipelines.jobs.trained import decisions, load_model, load_operating_point, predict_records
+from pipelines.run_folder import RunFolder, atomic_path
+
+
+def predict_run(
+    run: str | os.PathLike,
+    inputs: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    on_error: str = "raise",
+    batch_size: int = 32,
+    console: Console | None = None,
+) -> pd.DataFrame:
+    """Predicts images and writes a CSV: `file`, one probability per class, `prediction`.
+
+    Images are brought to the model's size and channels; the prediction applies the run's frozen threshold.
+
+    Args:
+        run: A run folder.
+        inputs: Image files, folders and `.npz` files, see `pipelines.inputs.open_inputs`.
+        out: The CSV to write.
+        on_error: `raise` stops at the first image that cannot be read; `skip` leaves such images out and
+            lists them in `rejected.csv` beside `out`.
+        batch_size: Images per step.
+        console: Where to print; nothing is printed by default.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileNotFoundError: If the run or an input does not exist.
+        ValueError: If an image cannot be read; nothing is written then.
+        OSError: If `out` cannot be written.
+    """
+    console, out = console or Console(quiet=True), pathlib.Path(out)
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
+    folder = RunFolder(run).open()
+    with console.status("Loading the model"):
+        model, point = load_model(folder), load_operating_point(folder)
+    records = open_inputs(inputs, model=model)
+    if on_error == "skip":
+        rejected = find_unreadable(records)
+        records = records.select((~records.table["id"].isin(rejected["id"])).to_numpy().nonzero()[0])
+    probabilities = predict_records(model, records, batch_size=batch_size, console=console)
+    table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in model.class_names])
+    table.insert(0, "file", records.table["id"])
+    table["prediction"] = decisions(point, probabilities, model)
+    write_table(out, table)
+    console.print(f"{len(table)} predictions in {out}", highlight=False, soft_wrap=True)
+    if on_error == "skip" and len(rejected):
+        write_table(out.with_name("rejected.csv"), rejected)
+        console.print(f"{len(rejected)} images could not be read, see {out.with_name('rejected.csv')}")
+    return table
+
+
+def write_table(path: pathlib.Path, table: pd.DataFrame) -> None:
+    """Writes a CSV whole, or not at all."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)

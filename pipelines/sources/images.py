@@ -1,0 +1,87 @@
+"""Records over image files: what the folder and the table source share."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipelines.decode import read_image, read_shape
+from pipelines.records import Records
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def is_image(name: str) -> bool:
+    """Says whether a file name has the suffix of an image, in any letter case.
+
+    Example:
+        >>> is_image("a/B.PNG"), is_image("notes.txt")
+        (True, False)
+    """
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def file_records(
+    *,
+    name: str,
+    task: str,
+    class_names: Sequence[str],
+    table: pd.DataFrame,
+    labels: np.ndarray,
+    paths: Sequence[str],
+    mask_of: Callable[[int], str] | None = None,
+) -> Records:
+    """Returns records whose images, and masks if any, are read from files when they are asked for.
+
+    Args:
+        name: As in `Records`, and so `task`, `class_names`, `table` and `labels`.
+        task: See `name`.
+        class_names: See `name`.
+        table: See `name`.
+        labels: See `name`.
+        paths: One image file per record.
+        mask_of: Record index to the file of its mask; every pixel that is not 0 belongs to the lesion.
+    """
+    return Records(
+        name=name,
+        task=task,
+        class_names=tuple(class_names),
+        table=table,
+        labels=labels,
+        read=lambda i: read_image(paths[i]),
+        read_mask=mask_of and (lambda i: _read_mask(mask_of(i), paths[i])),
+        read_shape=lambda i: read_shape(paths[i]),
+    )
+
+
+def _read_mask(path: str, image_path: str) -> np.ndarray:
+    mask = read_image(path) != 0
+    mask = mask.any(axis=2) if mask.ndim == 3 else mask
+    size = read_shape(image_path)[:2]
+    if mask.shape != size:
+        raise ValueError(
+            f"Cannot read {path}: a mask has the size of its image, {size}. Received: {mask.shape}"
+        )
+    return mask
+
+
+def files_below(folder: str) -> list[str]:
+    """Returns the files below a folder as sorted relative paths with `/`, hidden ones left out.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("b.png", "a.txt", ".hidden"):
+        ...     (folder / name).touch()
+        >>> files_below(str(folder))
+        ['a.txt', 'b.png']
+    """
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = os.path.relpath(parent, folder)
+        found += [
+            os.path.normpath(os.path.join(relative, name)) for name in files if not name.startswith(".")
+        ]
+    return sorted(path.replace(os.sep, "/") for path in found)

@@ -1,0 +1,243 @@
+"""SavedModel, LiteRT and the parity between them and Keras, on small models made of difficult parts."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from medkeras import tasks
+from medkeras.export import (
+    LiteRTModel,
+    check_builtin,
+    compare,
+    export_litert,
+    export_saved_model,
+    load_interpreter,
+    operators,
+)
+from export_models import GlimpseNet, Pool3DNet, images, randomize
+
+tf = pytest.importorskip("tensorflow")
+MODELS = {
+    "2d": lambda: GlimpseNet((16, 16, 3), num_classes=3, class_names=["a", "b", "c"]),
+    "3d": lambda: GlimpseNet((8, 12, 16, 1), num_classes=2, task="multilabel", normalization="none"),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request, tmp_path_factory):
+    """A model with weights away from their initial values, and both of its files."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model = randomize(MODELS[request.param]())
+    saved = export_saved_model(model, folder / "saved" / "1", operating_point={"thresholds": [0.4]})
+    return model, saved, export_litert(saved, folder / "model.tflite")
+
+
+def expected(model, x):
+    logits = model(x, training=False)
+    return {
+        "logits": np.asarray(logits),
+        "probabilities": np.asarray(tasks.to_probabilities(logits, model.task)),
+    }
+
+
+def test_saved_model_pins_its_names(exported):
+    model, saved, _ = exported
+    loaded = tf.saved_model.load(str(saved))
+    assert set(loaded.signatures) == {"serve", "serving_default"}
+    signature = loaded.signatures["serving_default"]
+    inputs = signature.structured_input_signature[1]
+    assert inputs == {"image": tf.TensorSpec((None, *model.image_shape), tf.float32, name="image")}
+    outputs = signature.structured_outputs
+    assert {k: (v.shape.as_list(), v.dtype) for k, v in outputs.items()} == {
+        name: ([None, model.num_classes], tf.float32) for name in ("probabilities", "logits")
+    }
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_both_files_give_what_keras_gives(exported, count):
+    model, saved, file = exported
+    x = images(model, count)
+    wanted = expected(model, x)
+    served = tf.saved_model.load(str(saved)).signatures["serving_default"](image=tf.constant(x))
+    edge = LiteRTModel(file).predict(x, batch_size=2)
+    assert set(served) == set(edge) == set(wanted)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(served[name], values, atol=1e-5)
+        np.testing.assert_allclose(edge[name], values, atol=1e-4)
+
+
+def test_a_call_changes_no_variable_and_rows_are_independent(exported):
+    model, saved, _ = exported
+    loaded = tf.saved_model.load(str(saved))
+    serve, x = loaded.signatures["serving_default"], images(model, 3)
+    before = [v.numpy() for v in loaded.variables]
+    first = serve(image=tf.constant(x))["logits"].numpy()
+    again = np.concatenate([serve(image=tf.constant(x[i : i + 1]))["logits"] for i in range(3)])
+    np.testing.assert_allclose(first, again, atol=1e-6)
+    assert before and all(np.array_equal(a, b) for a, b in zip(before, loaded.variables, strict=True))
+
+
+def test_labels_lie_beside_the_saved_model(exported):
+    model, saved, _ = exported
+    labels = json.loads((saved / "assets.extra" / "labels.json").read_text())
+    assert labels["class_names"] == list(model.class_names)
+    assert labels["task"] == model.task
+    assert labels["input"]["shape"] == [None, *model.image_shape]
+    assert labels["operating_point"] == {"thresholds": [0.4]}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("exported", ["2d"], indirect=True)
+def test_saved_model_runs_without_this_project_or_keras(exported):
+    model, saved, _ = exported
+    x = images(model, 2)
+    np.save(saved.parent / "x.npy", x)
+    script = """
+import sys
+import numpy as np
+import tensorflow as tf  # imports keras by itself
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("keras", "medkeras", "pipelines"):
+            raise ModuleNotFoundError(name)
+
+for name in [m for m in sys.modules if m.split(".")[0] == "keras"]:
+    del sys.modules[name]
+sys.meta_path.insert(0, Blocked())
+x = np.load(sys.argv[1] + "/../x.npy")
+out = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](image=tf.constant(x))
+assert not any(m.split(".")[0] in ("keras", "medkeras", "pipelines") for m in sys.modules)
+np.save(sys.argv[1] + "/../out.npy", out["logits"].numpy())
+"""
+    subprocess.run([sys.executable, "-c", script, str(saved)], check=True, cwd=saved.parent)
+    np.testing.assert_allclose(np.load(saved.parent / "out.npy"), expected(model, x)["logits"], atol=1e-5)
+
+
+def test_litert_holds_builtin_operators_and_a_free_batch(exported):
+    model, _, file = exported
+    found = check_builtin(file)
+    assert found == operators(file) == sorted(found)
+    assert {"MAX_POOL_2D", "BATCH_MATMUL", "CONV_3D" if len(model.image_shape) == 4 else "CONV_2D"} <= set(
+        found
+    )
+    runner = load_interpreter(file).get_signature_runner("serving_default")
+    assert runner.get_input_details()["image"]["shape_signature"].tolist() == [-1, *model.image_shape]
+
+
+def test_quantised_weights_make_a_smaller_file(tmp_path):
+    model = randomize(GlimpseNet((16, 16, 1), num_classes=2, channels=64))
+    full = export_litert(model, tmp_path / "full.tflite")
+    small = export_litert(model, tmp_path / "small.tflite", optimizations=["DEFAULT"])
+    assert small.stat().st_size < 0.5 * full.stat().st_size
+    check_builtin(small)
+    report = compare(model, images(model, 4), litert=small, bounds={"litert": 0.1})
+    assert report["litert"]["logits"]["max"] > 1e-4
+
+
+def test_a_foreign_operator_is_named_and_nothing_is_written(tmp_path):
+    model = Pool3DNet((4, 4, 4, 1), num_classes=2)
+    with pytest.raises(ValueError, match="it needs MaxPool3D.*Received: model='pool'") as error:
+        export_litert(model, tmp_path / "a.tflite")
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flex_operators_in_a_file_are_found(tmp_path):
+    model = Pool3DNet((4, 4, 4, 1), num_classes=2)
+    export_saved_model(model, tmp_path / "1")
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "1"))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    (tmp_path / "flex.tflite").write_bytes(converter.convert())
+    assert "FlexMaxPool3D" in operators(tmp_path / "flex.tflite")
+    with pytest.raises(ValueError, match="builtin operators only.*FlexMaxPool3D"):
+        check_builtin(tmp_path / "flex.tflite")
+
+
+def test_mixed_precision_is_exported_in_float32(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = randomize(MODELS["2d"]())
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.layers[-1].compute_dtype == "float16"
+    twin = MODELS["2d"]()
+    twin.set_weights(model.get_weights())
+    x = images(model, 2)
+    saved = export_saved_model(model, tmp_path / "1")
+    served = tf.saved_model.load(str(saved)).signatures["serving_default"](image=tf.constant(x))
+    np.testing.assert_allclose(served["logits"], twin(x, training=False), atol=1e-5)
+    assert keras.config.dtype_policy().name == "float32"
+    assert compare(model, x, saved_model=saved)["saved_model"]["agreement"] == 1.0
+
+
+def test_compare_measures_each_file(exported):
+    model, saved, file = exported
+    report = compare(model, images(model, 9), saved_model=saved, litert=file)
+    assert report["samples"] == 9
+    for name, bound in (("saved_model", 1e-5), ("litert", 1e-4)):
+        assert report[name]["agreement"] == 1.0 and report[name]["bound"] == bound
+        for output in ("probabilities", "logits"):
+            assert 0 <= report[name][output]["mean"] <= report[name][output]["max"] <= bound
+    assert set(compare(model, images(model, 1), litert=file)) == {"samples", "litert"}
+
+
+def test_compare_sees_other_weights(exported):
+    model, saved, file = exported
+    other = randomize(type(model).from_config(model.get_config()), seed=1)
+    with pytest.raises(ValueError, match="saved_model export must agree with Keras to 1e-05. Received"):
+        compare(other, images(model, 4), saved_model=saved)
+    with pytest.raises(ValueError, match="litert export must agree"):
+        compare(other, images(model, 4), litert=file)
+    x = images(model, 4)
+    report = compare(other, x, litert=file, bounds={"litert": 100.0})["litert"]
+    a, b = expected(other, x), LiteRTModel(file).predict(x)
+    by_size = np.abs(a["logits"] - b["logits"]) / np.maximum(1, np.abs(a["logits"]))
+    assert report["logits"]["max"] == pytest.approx(by_size.max())
+    assert report["probabilities"]["mean"] == pytest.approx(
+        np.abs(a["probabilities"] - b["probabilities"]).mean()
+    )
+
+
+def test_compare_sees_a_broken_export(exported, monkeypatch):
+    model, _, file = exported
+    monkeypatch.setattr(
+        LiteRTModel, "predict", lambda self, x: {k: v * np.nan for k, v in expected(model, x).items()}
+    )
+    with pytest.raises(ValueError, match="differ by nan"):
+        compare(model, images(model, 1), litert=file)
+
+
+def test_bad_input_is_named(exported, tmp_path):
+    model, saved, file = exported
+    (tmp_path / "no.tflite").write_bytes(b"not a model")
+    for call, error, words in (
+        (lambda: export_saved_model(model, saved), ValueError, "new or empty folder"),
+        (lambda: export_saved_model(model, file), ValueError, "new or empty folder"),
+        (lambda: export_saved_model(keras.Sequential(), tmp_path / "1"), ValueError, "model=Sequential"),
+        (lambda: export_litert(model, tmp_path / "a.bin"), ValueError, "ends in .tflite"),
+        (lambda: export_litert(model, tmp_path / "a.tflite", optimizations=["FAST"]), ValueError, "'FAST'"),
+        (lambda: operators(tmp_path / "none.tflite"), FileNotFoundError, "none.tflite"),
+        (lambda: LiteRTModel(tmp_path / "no.tflite"), ValueError, "no.tflite"),
+        (
+            lambda: LiteRTModel(file).predict(np.zeros((1, 2, 2, 1))),
+            ValueError,
+            r"images.shape=\(1, 2, 2, 1\)",
+        ),
+        (lambda: compare(model, images(model, 0), litert=file), ValueError, "at least one image"),
+        (lambda: compare(model, images(model, 1), bounds={"onnx": 1.0}), ValueError, "'onnx'"),
+    ):
+        with pytest.raises(error, match=words) as raised:
+            call()
+        assert "\n" not in str(raised.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["no.tflite"]
+
+
+def test_another_backend_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="Received: backend='jax'"):
+        export_saved_model(Pool3DNet((4, 4, 4, 1), num_classes=2), tmp_path / "1")

@@ -1,0 +1,125 @@
+"""The export job: the layout of the model store, what is printed, and what it refuses."""
+
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+import medkeras
+from medkeras.export import LiteRTModel
+from pipelines.jobs import export
+from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.jobs.export import export_run
+from pipelines.run_folder import RunFolder
+
+
+def make_run(path, *, data="phantom", image_size=16, **options):
+    """A run folder as training leaves it, with an untrained model."""
+    config = TrainConfig(
+        data=str(data), model="focusnet2d_tiny", run=str(path), image_size=image_size, **options
+    )
+    info = load_data(config).info
+    keras.utils.set_random_seed(0)
+    model = medkeras.models.create(
+        config.model, input_shape=info.image_shape, num_classes=info.num_classes, class_names=info.class_names
+    )
+    run = RunFolder(path)
+    run.write_config(config.to_dict())
+    model.save(path / "model.keras")
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = make_run(tmp_path_factory.mktemp("runs") / "lungs", source_options={"images": 40})
+    folder.write_json("operating_point.json", {"thresholds": [0.3]})
+    return folder
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_the_store_has_versions_that_tf_serving_reads(run, tmp_path):
+    out = io.StringIO()
+    first = export_run(run.path, tmp_path, samples=4, console=Console(file=out, width=100))
+    assert (first["name"], first["version"]) == ("lungs", 1)
+    assert first["saved_model"] == str(tmp_path / "lungs" / "1")
+    assert first["litert"] == str(tmp_path / "lungs" / "litert" / "1" / "lungs.tflite")
+    second = export_run(run.path, tmp_path, samples=4, formats=["saved_model"])
+    assert second["version"] == 2 and "litert" not in second
+    assert {p.name for p in (tmp_path / "lungs").iterdir()} == {"1", "2", "litert"}
+    beside = tmp_path / "lungs" / "1" / "assets.extra"
+    assert files(beside) == ["labels.json", "parity.json"]
+    assert files(tmp_path / "lungs" / "litert" / "1") == ["labels.json", "lungs.tflite", "parity.json"]
+    assert json.loads((beside / "parity.json").read_text()) == first["parity"]
+    labels = json.loads((beside / "labels.json").read_text())
+    assert labels["class_names"] == ["healthy", "lesion"]
+    assert labels["operating_point"] == {"thresholds": [0.3]}
+    assert first["parity"]["samples"] == 4
+    assert f"{first['parity']['litert']['logits']['max']:.1e}" in out.getvalue()
+    assert first["litert"] in out.getvalue()
+
+
+def test_both_files_predict_what_the_run_predicts(run, tmp_path):
+    paths = export_run(run.path, tmp_path, name="chest", samples=2)
+    x = load_data(TrainConfig.from_run(run)).arrays("val")[0]
+    wanted = keras.models.load_model(run / "model.keras", compile=False).predict(x, verbose=0)
+    serve = tf.saved_model.load(paths["saved_model"]).signatures["serving_default"]
+    np.testing.assert_allclose(serve(image=tf.constant(x))["logits"], wanted, atol=1e-5)
+    np.testing.assert_allclose(LiteRTModel(paths["litert"]).predict(x)["logits"], wanted, atol=1e-4)
+
+
+def test_real_images_pass_the_comparison(run, real_data, tmp_path):
+    npz = real_data / "pneumoniamnist" / "pneumoniamnist_rebuilt.npz"
+    if not npz.is_file():
+        pytest.skip(f"no {npz}")
+    report = export_run(run.path, tmp_path, data=str(npz), samples=16)["parity"]
+    assert report["samples"] == 16
+    assert report["saved_model"]["agreement"] == report["litert"]["agreement"] == 1.0
+
+
+def test_a_missed_bound_publishes_nothing(run, tmp_path, monkeypatch):
+    def missed(*args, **kwargs):
+        raise ValueError(
+            "The litert export must agree with Keras to 0.0001. Received: logits that differ by 1"
+        )
+
+    monkeypatch.setattr(export, "compare", missed)
+    with pytest.raises(ValueError, match="must agree"):
+        export_run(run.path, tmp_path, formats=["saved_model"])
+    assert files(tmp_path) == []
+
+
+def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
+    (tmp_path / "file").write_text("here already")
+    damaged = make_run(tmp_path / "damaged", source_options={"images": 40})
+    (damaged / "model.keras").write_bytes(b"torn")
+    before = files(tmp_path)
+    for options, error, words in (
+        ({"run": tmp_path / "none"}, FileNotFoundError, "none"),
+        ({"run": damaged.path}, ValueError, "Cannot load .*model.keras"),
+        ({"to": tmp_path / "file"}, ValueError, "this is a file. Received: .*file"),
+        ({"to": tmp_path / "file" / "deeper"}, ValueError, "this is a file. Received: .*file"),
+        ({"to": "/proc/nowhere"}, OSError, "/proc/nowhere"),
+        ({"name": "a/b"}, ValueError, "name='a/b'"),
+        ({"formats": ["onnx"]}, ValueError, r"formats=\['onnx'\]"),
+        ({"formats": []}, ValueError, "formats="),
+        ({"samples": 0}, ValueError, "samples=0"),
+        ({"data": "phantom:volumes"}, ValueError, "with 3D images"),
+        ({"data": str(tmp_path / "gone.npz")}, FileNotFoundError, "gone.npz"),
+    ):
+        with pytest.raises(error, match=words) as raised:
+            export_run(**({"run": run.path, "to": tmp_path / "store"} | options))
+        assert "\n" not in str(raised.value)
+        assert files(tmp_path) == before
+
+
+def test_a_folder_without_the_right_to_write_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="can be written. Received: "):
+        export_run(run.path, tmp_path)

@@ -1,0 +1,124 @@
+"""The house holds: one arrow between the buildings, light imports, and a library that needs no TensorFlow."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Floors of medkeras, from the ground up; a room imports only from floors below its own, or from itself.
+FLOORS = [
+    {"layers", "losses", "metrics", "evaluation", "checkpoints", "tasks", "gradients", "version"},
+    {"models"},
+    {"explain", "uncertainty"},
+    {"super_resolution", "export"},
+]
+
+
+def imports(path):
+    """All modules that a file imports, at any depth of the code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def library_files():
+    return sorted((ROOT / "medkeras").rglob("*.py"))
+
+
+def test_the_library_never_imports_the_application():
+    wrong = [(str(p), m) for p in library_files() for m in imports(p) if m.split(".")[0] == "pipelines"]
+    assert wrong == []
+
+
+def test_rooms_import_only_from_floors_below():
+    floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+    wrong = []
+    for path in library_files():
+        room = path.relative_to(ROOT / "medkeras").parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        assert room in floor, f"{room} stands on no floor; add it to FLOORS and to docs/architecture.md"
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] == "medkeras" and len(parts) > 1 and parts[1] != room:
+                if parts[1] in floor and floor[parts[1]] > floor[room]:
+                    wrong.append((str(path.relative_to(ROOT)), module))
+    assert wrong == []
+
+
+def test_tensorflow_enters_only_where_it_may():
+    """In export, and in the one file that asks the backend for gradients."""
+    allowed = {"export", "gradients.py"}
+    wrong = [
+        str(p.relative_to(ROOT))
+        for p in library_files()
+        if p.relative_to(ROOT / "medkeras").parts[0] not in allowed
+        and any(m.split(".")[0] == "tensorflow" for m in imports(p))
+    ]
+    assert wrong == []
+
+
+def run(code, **environment):
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+TRAIN_ON_JAX = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "pipelines"):
+            raise ModuleNotFoundError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+import numpy as np, keras, medkeras
+assert keras.backend.backend() == "jax"
+keras.utils.set_random_seed(0)
+for name, shape in (("focusnet2d_tiny", (16, 16, 1)), ("focusnet3d_tiny", (8, 8, 8, 1))):
+    model = medkeras.models.create(name, input_shape=shape, num_classes=2)
+    rng = np.random.default_rng(0)
+    y = np.arange(32) % 2
+    x = rng.uniform(size=(32, *shape)).astype("float32") * 0.5 + 0.5 * y.reshape(-1, *[1] * len(shape))
+    model.compile(keras.optimizers.Adam(1e-2), medkeras.tasks.default_loss(model.task),
+                  metrics=medkeras.metrics.default_metrics(model.task, 2))
+    losses = model.fit(x, y, epochs=6, batch_size=16, verbose=0).history["loss"]
+    assert losses[-1] < losses[0], losses
+    model.save("MODEL")
+    again = keras.models.load_model("MODEL", compile=False)
+    np.testing.assert_allclose(again.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+assert not any(m.split(".")[0] == "tensorflow" for m in sys.modules)
+print("trained")
+"""
+
+
+@pytest.mark.process
+def test_models_train_on_jax_without_tensorflow(tmp_path):
+    code = TRAIN_ON_JAX.replace("MODEL", str(tmp_path / "model.keras"))
+    assert "trained" in run(code, KERAS_BACKEND="jax")
+
+
+@pytest.mark.process
+def test_importing_the_library_stays_light():
+    """No heavy package comes in with `import medkeras` beyond what Keras itself brings."""
+    code = (
+        "import sys, keras; before = set(sys.modules); import medkeras; "
+        "new = {m.split('.')[0] for m in set(sys.modules) - before}; "
+        "print(sorted(new & {'sklearn', 'matplotlib', 'pandas', 'cv2', 'keras_hub', 'scipy', 'safetensors'}))"
+    )
+    assert run(code).strip() == "[]"

@@ -1,0 +1,143 @@
+"""The contract that every registered model keeps."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import medkeras
+from medkeras.models import Grid, Positions, Tokens
+
+RNG = np.random.default_rng(0)
+SMALL = {3: (32, 32, 1), 4: (16, 16, 16, 1)}
+
+
+def small(name, **options):
+    """A registered model at the smallest usual size."""
+    shape = SMALL[len(medkeras.models.preset(name).input_shape)]
+    return medkeras.models.create(name, **{"input_shape": shape, "num_classes": 3, **fitting(name, shape), **options})
+
+
+def fitting(name, shape):
+    """Presets for large images are made shallower for the small test image."""
+    depth = medkeras.models.preset(name).options.get("depth", 1)
+    return {"depth": 3 if shape[0] == 32 else 2} if depth > 2 else {}
+
+
+def images(model, count=3):
+    return RNG.uniform(size=(count, *model.image_shape)).astype("float32")
+
+
+@pytest.fixture(scope="module", params=medkeras.models.names())
+def model(request):
+    keras.utils.set_random_seed(0)
+    return small(request.param, class_names=["a", "b", "c"])
+
+
+def test_gives_finite_float32_logits(model):
+    logits = model.predict(images(model), verbose=0)
+    assert logits.shape == (3, 3)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+def test_rows_are_independent(model):
+    x = images(model)
+    np.testing.assert_allclose(model(x)[1:2], model(x[1:2]), atol=1e-5)
+
+
+def test_config_is_total_and_plain(model):
+    config = model.get_config()
+    assert config == json.loads(json.dumps(config))
+    twin = type(model).from_config(config)
+    assert twin.get_config() == config
+    twin.set_weights(model.get_weights())
+    x = images(model)
+    np.testing.assert_allclose(twin(x), model(x), atol=1e-6)
+    assert (twin.task, twin.class_names) == ("multiclass", ("a", "b", "c"))
+
+
+def test_file_loads_in_safe_mode(model, tmp_path):
+    x = images(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert type(loaded) is type(model)
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_allclose(loaded(x), model(x), atol=1e-6)
+
+
+def test_explain_points_fold_to_the_image(model):
+    points, x = model.explain_points, images(model)
+    rank = len(model.image_shape) - 1
+    values = model.tensors(*points).predict(x, verbose=0)
+    assert any(isinstance(point.rule, Grid | Tokens) for point in points.values())
+    for name, point in points.items():
+        folded = point.rule.fold(values[name])
+        assert len(folded) == len(x)
+        assert np.isfinite(folded).all()
+        assert point.description
+        if isinstance(point.rule, Positions):
+            assert folded.shape[-1] == rank
+            assert np.abs(folded).max() <= 1
+        else:
+            assert len(folded.shape) == rank + 2
+    with pytest.raises(ValueError, match="Received: 'nowhere'"):
+        model.tensors("nowhere")
+
+
+def test_only_the_declared_layers_are_stochastic(model):
+    x = images(model)
+    assert all(layer in model.layers for layer in model.stochastic)
+    dropping = {layer.name for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)}
+    assert dropping == {layer.name for layer in model.stochastic}
+    np.testing.assert_array_equal(model(x, training=False), model(x, training=False))
+
+
+def test_compiles_whole_to_xla(model):
+    x = tf.constant(images(model))
+    compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
+    np.testing.assert_allclose(compiled(x), model(x), atol=1e-4)
+
+
+def test_fits_and_every_gradient_is_finite(model):
+    x, y = images(model, 6), np.arange(6) % 3
+    clone = type(model).from_config(model.get_config())
+    clone.compile(keras.optimizers.SGD(0.01), medkeras.tasks.default_loss(clone.task))
+    history = clone.fit(x, y, batch_size=3, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+    assert all(np.isfinite(w).all() for w in clone.get_weights())
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_gives_nearly_the_same_probabilities(model, policy):
+    x = images(model)
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        half = type(model).from_config(model.get_config())
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    half.set_weights(model.get_weights())
+    logits = half.predict(x, verbose=0)
+    assert logits.dtype == np.float32
+    probabilities = medkeras.tasks.to_probabilities
+    np.testing.assert_allclose(probabilities(logits, "multiclass"), probabilities(model(x), "multiclass"), atol=0.03)
+
+
+def test_every_task_has_its_head_and_loss(model):
+    for task, label in (("multilabel", [[1.0, np.nan, 0.0]]), ("ordinal", [2])):
+        config = model.get_config() | {"task": task}
+        twin = type(model).from_config(config)
+        loss = medkeras.tasks.default_loss(twin.task)(np.array(label), twin(images(model, 1)))
+        assert np.isfinite(float(loss))
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(ValueError, match="perhaps focusnet2d.*Received: name='focusnet2'"):
+        medkeras.models.create("focusnet2", num_classes=2)
+
+
+def test_a_name_cannot_be_registered_twice():
+    with pytest.raises(ValueError, match="Received: name='focusnet2d'"):
+        medkeras.models.register({"focusnet2d": medkeras.models.preset("focusnet2d")})
