@@ -12,7 +12,7 @@ from pipelines.image_headers import defect, header_shape
 from pipelines.records import Records
 
 HEAD = 1 << 16  # Bytes that hold the header of nearly every file.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # Our own line names the file and the reason.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # Our own errors name the file.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 

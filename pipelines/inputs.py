@@ -21,8 +21,8 @@ def open_inputs(inputs: Sequence[str | os.PathLike], *, model: ImageClassifier) 
 
     Args:
         inputs: Image files, folders that are searched for images to any depth, and `.npz` files whose arrays
-            `images` or `*_images` hold `(n, H, W)`, `(n, H, W, C)`, `(n, D, H, W)` or `(n, D, H, W, C)`. A file
-            that is named itself is taken whatever its suffix.
+            `images` or `*_images` hold `(n, H, W)`, `(n, H, W, C)`, `(n, D, H, W)` or `(n, D, H, W, C)`. A
+            file that is named itself is taken whatever its suffix.
         model: The model that they are for; it gives the rank and the classes.
 
     Raises:

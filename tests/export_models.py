@@ -99,7 +99,7 @@ def randomize(model, seed=0):
 
 
 def images(model, count, seed=0):
-    """Seeded waves in [0, 1] of the model's shape; on white noise a glimpse's crop would multiply rounding."""
+    """Seeded waves in [0, 1] of the model's shape; on white noise a crop would multiply rounding."""
     rng, shape = np.random.default_rng(seed), model.image_shape
     places = np.stack(np.meshgrid(*(np.linspace(0, 1, n) for n in shape[:-1]), indexing="ij"))
     frequency = rng.uniform(-3, 3, (count, shape[-1], len(places)))

@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from export_models import GlimpseNet, Pool3DNet, images, randomize
 
 from medkeras import tasks
 from medkeras.export import (
@@ -18,7 +19,6 @@ from medkeras.export import (
     load_interpreter,
     operators,
 )
-from export_models import GlimpseNet, Pool3DNet, images, randomize
 
 tf = pytest.importorskip("tensorflow")
 MODELS = {
@@ -141,7 +141,7 @@ def test_quantised_weights_make_a_smaller_file(tmp_path):
 
 def test_a_foreign_operator_is_named_and_nothing_is_written(tmp_path):
     model = Pool3DNet((4, 4, 4, 1), num_classes=2)
-    with pytest.raises(ValueError, match="it needs MaxPool3D.*Received: model='pool'") as error:
+    with pytest.raises(ValueError, match="Received: a model that needs MaxPool3D") as error:
         export_litert(model, tmp_path / "a.tflite")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from export_models import GlimpseNet
 from rich.console import Console
 
-import medkeras
 from medkeras.export import LiteRTModel
 from pipelines.jobs import export
 from pipelines.jobs.config import TrainConfig, load_data
@@ -24,9 +24,7 @@ def make_run(path, *, data="phantom", image_size=16, **options):
     )
     info = load_data(config).info
     keras.utils.set_random_seed(0)
-    model = medkeras.models.create(
-        config.model, input_shape=info.image_shape, num_classes=info.num_classes, class_names=info.class_names
-    )
+    model = GlimpseNet(info.image_shape, num_classes=info.num_classes, class_names=info.class_names)
     run = RunFolder(path)
     run.write_config(config.to_dict())
     model.save(path / "model.keras")
@@ -110,7 +108,7 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
         ({"formats": ["onnx"]}, ValueError, r"formats=\['onnx'\]"),
         ({"formats": []}, ValueError, "formats="),
         ({"samples": 0}, ValueError, "samples=0"),
-        ({"data": "phantom:volumes"}, ValueError, "with 3D images"),
+        ({"data": "phantom:binary3d"}, ValueError, "with 3D images"),
         ({"data": str(tmp_path / "gone.npz")}, FileNotFoundError, "gone.npz"),
     ):
         with pytest.raises(error, match=words) as raised:

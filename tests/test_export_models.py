@@ -1,13 +1,11 @@
 """Every registered model becomes a SavedModel and a LiteRT file that equal it."""
 
 import keras
-import numpy as np
 import pytest
-import tensorflow as tf
 from export_models import images
 
 import medkeras
-from medkeras.export import LiteRTModel, check_builtin, compare, export_litert, export_saved_model
+from medkeras.export import check_builtin, compare, export_litert, export_saved_model
 
 SMALL = {3: (32, 32, 1), 4: (16, 16, 16, 1)}
 
@@ -22,21 +20,17 @@ def small(name, **options):
 
 CASES = [(name, {}) for name in medkeras.models.names()]
 CASES += [("focusnet2d", {"compat": "repaired"}), ("focusnet3d", {"compat": "repaired"})]
-CASES += [("focusnet2d_tiny", {"integration": "gru", "task": "multilabel"})]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=lambda value: str(value))
 def test_exports_equal_keras_with_builtin_operators(name, options, tmp_path):
     keras.utils.set_random_seed(0)
     model = small(name, **options)
-    x = images(model, 3)
+    x = images(model, 9)
     model(x, training=True)  # moves the statistics of BatchNorm away from 0 and 1
     saved = export_saved_model(model, tmp_path / "1")
     file = export_litert(saved, tmp_path / "model.tflite")
     check_builtin(file)
-    compare(model, x, saved_model=saved, litert=file)
-    three = LiteRTModel(file).predict(x)["logits"]
-    one = LiteRTModel(file).predict(x, batch_size=1)["logits"]
-    serve = tf.saved_model.load(str(saved)).signatures["serving_default"]
-    np.testing.assert_allclose(one, three, atol=1e-4)
-    np.testing.assert_allclose(serve(image=tf.constant(x[:1]))["logits"], three[:1], atol=1e-4)
+    # Nine images run as a batch of eight and a batch of one.
+    report = compare(model, x, saved_model=saved, litert=file)
+    assert report["saved_model"]["agreement"] == report["litert"]["agreement"] == 1.0

@@ -163,7 +163,7 @@ def test_pneumonia_x_rays(real_data):
     with np.load(real_data / "pneumoniamnist" / "pneumoniamnist_rebuilt.npz") as file:
         stored = {
             (row.tobytes(), int(label))
-            for row, label in zip(file["test_images"], file["test_labels"], strict=True)
+            for row, label in zip(file["test_images"], file["test_labels"].ravel(), strict=True)
         }
     pixels = np.rint(images[..., 0] * 255).astype(np.uint8)
     assert {(row.tobytes(), int(label)) for row, label in zip(pixels, labels, strict=True)} == stored

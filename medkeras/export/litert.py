@@ -40,10 +40,13 @@ def export_litert(
 
     Example:
         >>> from medkeras.models import create
-        >>> model = create("focusnet2d", input_shape=(28, 28, 1), num_classes=2)
-        >>> file = export_litert(model, tempfile.mkdtemp() + "/focusnet2d.tflite")
-        >>> sorted(LiteRTModel(file).predict(np.zeros((3, 28, 28, 1))))
-        ['logits', 'probabilities']
+        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2)
+        >>> file = export_litert(model, tempfile.mkdtemp() + "/chest.tflite")
+        >>> outputs = LiteRTModel(file).predict(np.zeros((3, 16, 16, 1)))
+        >>> outputs["probabilities"].shape, outputs["logits"].shape
+        ((3, 2), (3, 2))
+        >>> "CONV_2D" in check_builtin(file)
+        True
     """
     import tensorflow as tf
 
@@ -54,28 +57,23 @@ def export_litert(
     if unknown := [name for name in optimizations or () if name not in known]:
         raise ValueError(f"`optimizations` are among {', '.join(known)}. Received: {unknown[0]!r}")
     with tempfile.TemporaryDirectory() as folder:
-        saved = os.fspath(
-            model if isinstance(model, (str, os.PathLike)) else export_saved_model(model, folder)
-        )
-        converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[SIGNATURE])
+        saved = model if isinstance(model, (str, os.PathLike)) else export_saved_model(model, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.optimizations = [known[name] for name in optimizations or ()]
-        content = _convert(converter, getattr(model, "name", saved))
+        content = _convert(converter)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
 
-def _convert(converter: Any, name: str) -> bytes:
+def _convert(converter: Any) -> bytes:
     try:
         return converter.convert()
     except Exception as error:
         foreign = re.findall(r"TF (?:Select|Custom) ops: (.+)", str(error))
-        reason = f"it needs {', '.join(foreign)}" if foreign else str(error).strip().splitlines()[-1]
-        raise ValueError(
-            f"A LiteRT file holds builtin operators only, and this model does not convert: {reason}. "
-            f"Received: model={name!r}"
-        ) from error
+        reason = f"that needs {', '.join(foreign)}" if foreign else str(error).strip().splitlines()[-1]
+        raise ValueError(f"A LiteRT file holds builtin operators only. Received: a model {reason}") from error
 
 
 def operators(path: str | os.PathLike) -> list[str]:
@@ -84,6 +82,12 @@ def operators(path: str | os.PathLike) -> list[str]:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a LiteRT file.
+
+    Example:
+        >>> operators("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -106,6 +110,12 @@ def check_builtin(path: str | os.PathLike) -> list[str]:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a LiteRT file, or holds Flex or custom operators: they are named.
+
+    Example:
+        >>> check_builtin("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
     """
     found = operators(path)
     if foreign := [name for name in found if name != name.upper()]:
@@ -121,6 +131,12 @@ def load_interpreter(path: str | os.PathLike) -> Any:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a LiteRT file.
+
+    Example:
+        >>> load_interpreter("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -149,6 +165,12 @@ class LiteRTModel:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a LiteRT file with the signature `serving_default`.
+
+    Example:
+        >>> LiteRTModel("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
     """
 
     def __init__(self, path: str | os.PathLike) -> None:

@@ -48,9 +48,9 @@ def compare(
         >>> import tempfile
         >>> from medkeras.export import export_saved_model
         >>> from medkeras.models import create
-        >>> model = create("focusnet2d", input_shape=(28, 28, 1), num_classes=2)
+        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2)
         >>> folder = export_saved_model(model, tempfile.mkdtemp())
-        >>> report = compare(model, np.ones((1, 28, 28, 1), "float32"), saved_model=folder)
+        >>> report = compare(model, np.ones((1, 16, 16, 1), "float32"), saved_model=folder)
         >>> report["saved_model"]["agreement"]
         1.0
     """

@@ -37,8 +37,8 @@ def export_saved_model(
     Example:
         >>> import tempfile
         >>> from medkeras.models import create
-        >>> model = create("focusnet2d", input_shape=(28, 28, 1), num_classes=2)
-        >>> folder = export_saved_model(model, tempfile.mkdtemp() + "/focusnet2d/1")
+        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2)
+        >>> folder = export_saved_model(model, tempfile.mkdtemp() + "/chest/1")
         >>> sorted(p.name for p in folder.iterdir())
         ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """

@@ -39,7 +39,7 @@ class Augmenter:
         >>> augment = Augmenter([Flip(("width",))], image_shape=(1, 2, 1), seed=0)
         >>> images = tf.tile(tf.reshape([0.0, 1.0], (1, 1, 2, 1)), (4, 1, 1, 1))
         >>> augment(images, epoch=0, indices=[0, 1, 2, 3])[:, 0, 0, 0].numpy()
-        array([0., 1., 1., 0.], dtype=float32)
+        array([1., 1., 0., 1.], dtype=float32)
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class Flip:
 
     Example:
         >>> Flip(("width", "height")).draw(tf.constant([0, 0]), (8, 8, 1)).numpy()
-        array([False, False])
+        array([ True, False])
     """
 
     axes: tuple[str, ...] = ("width",)

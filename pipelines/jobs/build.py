@@ -27,14 +27,20 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
         )
     if config.monitor == "accuracy" and tasks.is_multilabel(info.task):
         raise ValueError("A multilabel task is monitored by auc or loss. Received: monitor='accuracy'")
-    model = models.create(
-        config.model,
-        input_shape=info.image_shape,
-        num_classes=info.num_classes,
-        task=info.task,
-        class_names=info.class_names,
-        **config.model_options,
-    )
+    arguments = {
+        "input_shape": info.image_shape,
+        "num_classes": info.num_classes,
+        "task": info.task,
+        "class_names": info.class_names,
+    }
+    try:
+        model = models.create(config.model, **arguments, **config.model_options)
+    except TypeError as error:
+        if "keyword" not in str(error):
+            raise
+        raise ValueError(
+            f"{config.model} must know its options: {error}. Received: {dict(config.model_options)}"
+        ) from error
     model.compile(
         optimizer=keras.optimizers.AdamW(_schedule(config, data), weight_decay=config.weight_decay),
         loss=_loss(config, data),

@@ -85,6 +85,9 @@ class TrainConfig:
             raise ValueError(f"`learning_rate` must be > 0. Received: learning_rate={self.learning_rate}")
         if self.weight_decay < 0:
             raise ValueError(f"`weight_decay` must be >= 0. Received: weight_decay={self.weight_decay}")
+        for name in self.source_options:
+            if name == "seed" or name in vars(self):
+                raise ValueError(f"`source_options` are those of the source alone. Received: {name}")
         if pathlib.Path(self.data).exists():
             object.__setattr__(self, "data", str(pathlib.Path(self.data).resolve()))
 

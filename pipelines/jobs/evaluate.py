@@ -30,6 +30,7 @@ def evaluate_run(
     *,
     data: str | None = None,
     split: str | None = None,
+    seed: int = 0,
     console: Console | None = None,
     **source_options: Any,
 ) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def evaluate_run(
         run: A run folder.
         data: Another source to evaluate on, with the same classes; all of its images count as unseen.
         split: `train`, `val` or `test`; `test` by default, and for another source, all of its images.
+        seed: Seed of the bootstrap.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 
@@ -73,7 +75,7 @@ def evaluate_run(
     _check_classes(records, model)
     probabilities = predict_records(model, records, console=console)
     with console.status("Measuring"):
-        metrics = _measure(records, probabilities, model, point)
+        metrics = _measure(records, probabilities, model, point, seed)
     metrics |= {"data": data or TrainConfig.from_run(folder).data, "split": split or "all"}
     is_main = data is None and split == "test"
     target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split))
@@ -120,7 +122,7 @@ def _check_classes(records: Records, model: ImageClassifier) -> None:
 
 
 def _measure(
-    records: Records, probabilities: np.ndarray, model: ImageClassifier, point: OperatingPoint
+    records: Records, probabilities: np.ndarray, model: ImageClassifier, point: OperatingPoint, seed: int
 ) -> dict[str, Any]:
     patients = records.table["patient"].to_numpy()
     metrics = evaluate(
@@ -130,9 +132,9 @@ def _measure(
         class_names=model.class_names,
         operating_point=point,
     )
+    draws = {"task": model.task, "groups": patients, "seed": seed}
     intervals = {
-        name: bootstrap(name, records.labels, probabilities, task=model.task, groups=patients).to_dict()
-        for name in INTERVALS
+        name: bootstrap(name, records.labels, probabilities, **draws).to_dict() for name in INTERVALS
     }
     return metrics | {"intervals": intervals, "patients": len(np.unique(patients))}
 

@@ -56,8 +56,16 @@ def export_run(
 
     Raises:
         FileNotFoundError: If the run folder or a file of it is missing.
-        ValueError: If an argument is out of its range, the store cannot be written, the data do not fit the
-            model, the model does not convert, or a file differs from Keras by more than its bound.
+        ValueError: If an argument is out of its range, the store is not a folder that can be written, the
+            data do not fit the model, the model does not convert, or a file differs from Keras by more than
+            its bound.
+        OSError: If the store cannot be written.
+
+    Example:
+        >>> export_run("no-such-run", "saved_models")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     run, console = RunFolder(run).open(), console or Console(quiet=True)
     if not formats or not set(formats) <= set(FORMATS):

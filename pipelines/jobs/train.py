@@ -138,6 +138,4 @@ def _tensorboard(run: RunFolder) -> keras.callbacks.Callback:
 def _summary(config: TrainConfig, progress: Progress) -> str:
     early = "" if progress.epoch == config.epochs else f" (no better one for {config.patience})"
     best = "undefined" if progress.best_value is None else f"{progress.best_value:.4f}"
-    return (
-        f"{progress.epoch} epochs{early}, the best is {progress.best_epoch}, validation {config.monitor} {best}"
-    )
+    return f"{progress.epoch} epochs{early}; best {progress.best_epoch}, validation {config.monitor} {best}"

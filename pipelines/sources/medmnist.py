@@ -173,9 +173,13 @@ def _without_shared(records: Records) -> Records:
         later.update(digests[i] for i in members)
     if keep.all():
         return records
-    dropped = records.table["split"][~keep].value_counts()
-    listed = ", ".join(f"{n} of {split}" for split, n in dropped.items())
-    logger.warning("%s: dropped images that a later split holds too: %s", records.name, listed)
+    counts = records.table["split"][~keep].value_counts()
+    logger.warning(
+        "%s: %d images occur in more than one split; dropped %s",
+        records.name,
+        len({digests[i] for i in np.flatnonzero(~keep)}),
+        ", ".join(f"{n} of {split}" for split, n in counts.items()),
+    )
     return records.select(np.flatnonzero(keep))
 
 

@@ -101,13 +101,15 @@ def _patients(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lesions_present(kind: str, patients: int, seed: int) -> np.ndarray:
-    """Returns which lesion kinds each patient has, boolean `(patients, 4)`."""
+    """Returns which lesion kinds each patient has, boolean `(patients, 4)`, the same for any `patients`."""
     rng = np.random.default_rng([seed, LABELS])
     if kind == "multilabel":
         return rng.random((patients, len(LESIONS))) < PREVALENCE
-    classes = rng.permutation(patients) % len(CLASS_NAMES[kind])  # Balanced, whatever the number of patients.
+    count = len(CLASS_NAMES[kind])
+    order, which = np.moveaxis(rng.random((-(-patients // count), count, 2)), 2, 0)
+    classes = order.argsort(axis=1).ravel()[:patients]  # Each class once in every run of `count` patients.
     if kind == "binary":
-        classes *= 1 + rng.integers(len(LESIONS), size=patients)
+        classes = classes * (1 + (which.ravel()[:patients] * len(LESIONS)).astype(int))
     return np.eye(len(LESIONS) + 1, dtype=bool)[classes, 1:]
 
 
@@ -129,9 +131,8 @@ class _Blob:
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Returns 0 at the centre and 1 on the surface; points are `(rank, ...)`."""
-        rank = len(self.centre)
-        offset = points.reshape(rank, -1) - self.centre[:, None]
-        return np.sqrt(np.square(self.axes @ offset).sum(0)).reshape(points.shape[1:])
+        offset = points - self.centre.reshape(-1, *[1] * (points.ndim - 1))
+        return np.sqrt(np.square(_dot(self.axes, offset)).sum(0))
 
 
 def _draw(
@@ -158,9 +159,8 @@ def _draw(
 def _view(rng: np.random.Generator, size: int, rank: int) -> np.ndarray:
     """Returns the body coordinates `(rank, size, ...)` that the pixels of one view see."""
     angles = rng.uniform(-0.2, 0.2, size=3)
-    shift = rng.uniform(-0.08, 0.08, size=(rank, 1))
-    grid = _grid(size, rank)
-    return (_rotation(angles, rank) @ grid.reshape(rank, -1) + shift).astype(np.float32).reshape(grid.shape)
+    shift = rng.uniform(-0.08, 0.08, size=(rank, *[1] * rank)).astype(np.float32)
+    return _dot(_rotation(angles, rank), _grid(size, rank)) + shift
 
 
 @functools.lru_cache(maxsize=4)
@@ -211,7 +211,7 @@ def _lesion(
     """Returns what a lesion adds to the image, and its region."""
     rank = len(points)
     blob = _blob(rng, centre, rng.uniform(0.15, 0.24, size=rank) * (1.35 if rank == 3 else 1), turn=np.pi)
-    distance = blob.distance(points) * (1 + 0.16 * _waves(rng, points, 4, low=6, high=14))
+    distance = blob.distance(points) + 0.12 * _waves(rng, points, 4, low=6, high=14)
     contrast = rng.uniform(0.2, 0.4)
     filled = _step(1 - distance, 0.12)
     grain = _waves(rng, points, 10, low=22, high=38)
@@ -249,8 +249,13 @@ def _waves(
         np.float32
     )
     phases = rng.uniform(0, 2 * np.pi, size=(count, 1)).astype(np.float32)
-    waves = np.cos(vectors @ points.reshape(rank, -1) + phases).sum(0) * np.sqrt(2 / count)
-    return waves.reshape(points.shape[1:])
+    angles = _dot(vectors, points) + phases.reshape(-1, *[1] * rank)
+    return np.cos(angles).sum(0) * np.sqrt(2 / count)
+
+
+def _dot(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Multiplies `(m, rank)` by `(rank, ...)` without BLAS, whose threads stall on a busy machine."""
+    return np.einsum("ij,j...->i...", matrix, points)
 
 
 def _direction(rng: np.random.Generator, rank: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def _pathway(prefix: str, column: Any, rank: int) -> list[Target]:
             share = _share(i, len(parts))
             targets.append(Target(part.kernel, (f"{name}.weight",), lambda a, share=share: conv_kernel(share(a))))
             targets.append(Target(part.bias, (f"{name}.bias",), share))
-    for index, layer in zip(_CONV_INDEX[rank], column.norms, strict=False):
+    for index, (layer,) in zip(_CONV_INDEX[rank], column.norms, strict=False):
         targets += norm(f"{prefix}.{index + 1}", layer)
     return targets
 

@@ -31,7 +31,8 @@ class FocusNet(ImageClassifier):
         task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
         class_names: One name per class.
         normalization: `"half"`, `"imagenet"`, `"none"` or `(mean, std)`; of the [0, 1] image.
-        channels: Filters of each pathway's first stage, even. Published: 24 in 2D, 16 in 3D.
+        channels: Filters of each pathway's first stage, even; 16 by default, and with `compat` the published
+            24 in 2D and 16 in 3D.
         depth: Stages of each pathway; each halves the image and, after the first, doubles the channels.
         saccades: Number of glimpses after the whole view.
         extent: Edge of a glimpse as a share of the image edge, in (0, 1].
@@ -72,7 +73,7 @@ class FocusNet(ImageClassifier):
         task: str | None = None,
         class_names: Sequence[str] | None = None,
         normalization: Any = "half",
-        channels: int = 24,
+        channels: int | None = None,
         depth: int = 3,
         saccades: int = 2,
         extent: float = 0.5,
@@ -84,6 +85,8 @@ class FocusNet(ImageClassifier):
         compat: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if channels is None:
+            channels = published.CHANNELS.get(len(input_shape) - 1, 16) if compat else 16
         self.channels, self.depth, self.saccades, self.extent = channels, depth, saccades, extent
         self.units, self.integration, self.prediction_weight = units, integration, prediction_weight
         self.suppression, self.dropout, self.compat = suppression, dropout, compat
@@ -129,13 +132,15 @@ class FocusNet(ImageClassifier):
             )
 
     def _graph(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
-        block = PathwayBlock(pathway_stages(self.channels, self.depth), name="pathways")
+        block = PathwayBlock(pathway_stages(self.channels, self.depth), views=2, name="pathways")
         priority_map = PriorityMap(name="priority")
         glimpse = Glimpse(self.extent, name="glimpse")
         integrate = self._integrator()
+        # Glimpses reach the recurrent cell on one scale, whatever the depth of the pathways.
+        scale = keras.layers.LayerNormalization(epsilon=1e-5, name="glimpse_norm")
         view = _whole_view(block, x)
         features, rank = view["features"], len(x.shape) - 2
-        seen = global_average(features)
+        seen = scale(global_average(features))
         nowhere = ops.tile(ops.zeros_like(seen[:, :1]), (1, rank))
         state = ops.tile(ops.zeros_like(seen[:, :1]), (1, self.units))
         state = integrate(seen, state, nowhere, ops.zeros_like(seen))
@@ -143,7 +148,7 @@ class FocusNet(ImageClassifier):
         for _ in range(self.saccades):
             chosen.append(priority_map([features, state, *(c["fixation"] for c in chosen)]))
             fixation = chosen[-1]["fixation"]
-            seen = global_average(block(glimpse([x, fixation]))["features"]) * (1 - self.suppression)
+            seen = scale(global_average(block(glimpse([x, fixation]), view=1)["features"])) * (1 - self.suppression)
             state = integrate(seen, state, fixation, chosen[-1]["preview"])
         # A glimpse's centre: the fixation, drawn in by what keeps the window inside the image.
         edges = tuple(x.shape[1:-1])
@@ -171,6 +176,7 @@ class FocusNet(ImageClassifier):
         block = PathwayBlock(
             published.published_stages(rank, self.channels),
             normalize=rank == 3,
+            residual=False,
             pooled=published.POOLED if rank == 2 else None,
             clamped=False,
             initializer=uniform,

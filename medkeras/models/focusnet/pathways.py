@@ -19,7 +19,7 @@ Stages = Sequence[Sequence[Conv]]
 def pathway_stages(channels: int, depth: int) -> dict[str, list[list[Conv]]]:
     """Returns the default pathways: large kernels see coarsely (M), small ones finely (P), groups apart (K).
 
-    The first stage is the published 2D block; each further stage is one 3x3 convolution at twice the channels.
+    The first stage is the published 2D block; each further stage is two 3x3 convolutions at twice the channels.
 
     Args:
         channels: Filters of the first stage, even.
@@ -27,7 +27,7 @@ def pathway_stages(channels: int, depth: int) -> dict[str, list[list[Conv]]]:
 
     Example:
         >>> pathway_stages(8, 2)["konio"]
-        [[(5, 8, 1), (3, 8, 2)], [(3, 16, 2)]]
+        [[(5, 8, 1), (3, 8, 2)], [(3, 16, 2), (3, 16, 2)]]
     """
     first = {
         "magno": [(7, channels, 1)],
@@ -36,7 +36,7 @@ def pathway_stages(channels: int, depth: int) -> dict[str, list[list[Conv]]]:
     }
     groups = {"magno": 1, "parvo": 1, "konio": 2}
     return {
-        name: [first[name], *([(3, channels * 2**stage, groups[name])] for stage in range(1, depth))]
+        name: [first[name], *([(3, channels * 2**stage, groups[name])] * 2 for stage in range(1, depth))]
         for name in PATHWAYS
     }
 
@@ -109,11 +109,14 @@ class Pathway(keras.layers.Layer):
     Args:
         stages: For each stage the list of its convolutions `(kernel_size, filters, groups)`.
         normalize: Puts BatchNorm between convolution and ReLU.
+        residual: Adds to the result of a convolution that keeps the channels what went in.
+        views: Kinds of image that pass, such as whole views and glimpses; each has a BatchNorm of its own,
+            since statistics shared by two kinds would fit neither in inference.
         initializer: Keras initialiser of kernels.
         bias_initializer: Keras initialiser of biases.
 
     Input shape:
-        `(batch, *spatial, channels)`.
+        `(batch, *spatial, channels)`; the call argument `view` says of which kind, 0 by default.
 
     Output shape:
         `(batch, *(spatial // 2**len(stages)), filters of the last convolution)`.
@@ -128,13 +131,15 @@ class Pathway(keras.layers.Layer):
         stages: Stages,
         *,
         normalize: bool = True,
+        residual: bool = True,
+        views: int = 1,
         initializer: Any = "he_normal",
         bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.stages = [[tuple(c) for c in stage] for stage in stages]
-        self.normalize = normalize
+        self.normalize, self.residual, self.views = normalize, residual, views
         self.initializer = keras.initializers.get(initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
@@ -158,22 +163,24 @@ class Pathway(keras.layers.Layer):
                 shape = (*shape[:-1], filters)
                 self.convs.append(layer)
                 if self.normalize:
-                    norm = keras.layers.BatchNormalization(
-                        momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name=f"norm_{len(self.norms)}"
-                    )
-                    norm.build(shape)
-                    self.norms.append(norm)
+                    self.norms.append([self._norm(shape, f"norm_{len(self.norms)}_{v}") for v in range(self.views)])
         self.pool = HalvingMaxPool(dtype=self.dtype_policy)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Runs the stages."""
+    def _norm(self, shape: tuple[int | None, ...], name: str) -> keras.layers.Layer:
+        norm = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name=name)
+        norm.build(shape)
+        return norm
+
+    def call(self, inputs: Any, view: int = 0, training: bool = False) -> Any:
+        """Runs the stages on images of one kind."""
         x, index = inputs, 0
         for stage in self.stages:
             for _ in stage:
-                x = self.convs[index](x)
+                y = self.convs[index](x)
                 if self.normalize:
-                    x = self.norms[index](x, training=training)
-                x = ops.relu(x)
+                    y = self.norms[index][view](y, training=training)
+                y = ops.relu(y)
+                x = x + y if self.residual and x.shape[-1] == y.shape[-1] else y
                 index += 1
             x = self.pool(x)
         return x
@@ -188,6 +195,8 @@ class Pathway(keras.layers.Layer):
         return super().get_config() | {
             "stages": self.stages,
             "normalize": self.normalize,
+            "residual": self.residual,
+            "views": self.views,
             "initializer": keras.initializers.serialize(self.initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }
@@ -202,13 +211,16 @@ class PathwayBlock(keras.layers.Layer):
     Args:
         pathways: `{"magno": stages, "parvo": stages, "konio": stages}`, see `Pathway`.
         normalize: BatchNorm after each convolution.
+        residual: Adds to the result of a convolution that keeps the channels what went in.
+        views: Kinds of image that pass, each with a BatchNorm of its own.
         pooled: Edge of the grid that each pathway is averaged to, or None to keep the pathway's own.
         clamped: Keeps the scales of the cross-normalisation at or above 0.
         initializer: Keras initialiser of kernels.
         bias_initializer: Keras initialiser of biases.
 
     Input shape:
-        `(batch, *spatial, channels)` with two or three spatial axes.
+        `(batch, *spatial, channels)` with two or three spatial axes; the call argument `view` says of which
+        kind, 0 by default.
 
     Output shape:
         Dict of `features`, `magno`, `parvo`, `konio`, each `(batch, *grid, channels)`; `magno`, `parvo` and
@@ -228,6 +240,8 @@ class PathwayBlock(keras.layers.Layer):
         pathways: Mapping[str, Stages],
         *,
         normalize: bool = True,
+        residual: bool = True,
+        views: int = 1,
         pooled: int | None = None,
         clamped: bool = True,
         initializer: Any = "he_normal",
@@ -240,12 +254,15 @@ class PathwayBlock(keras.layers.Layer):
         if len({pathways[name][-1][-1][1] for name in PATHWAYS}) != 1:
             raise ValueError(f"All pathways must end in the same channels. Received: pathways={pathways}")
         self.pathways = {name: pathways[name] for name in PATHWAYS}
-        self.normalize, self.pooled, self.clamped = normalize, pooled, clamped
+        self.normalize, self.residual, self.views = normalize, residual, views
+        self.pooled, self.clamped = pooled, clamped
         self.initializer, self.bias_initializer = initializer, bias_initializer
         self.columns = [
             Pathway(
                 stages,
                 normalize=normalize,
+                residual=residual,
+                views=views,
                 initializer=initializer,
                 bias_initializer=bias_initializer,
                 dtype=self.dtype_policy,
@@ -270,16 +287,16 @@ class PathwayBlock(keras.layers.Layer):
             }[len(input_shape) - 2]
             self.pool = pooling(self.pooled, data_format="channels_last", dtype=self.dtype_policy)
 
-    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+    def call(self, inputs: Any, view: int = 0, training: bool = False) -> dict[str, Any]:
         """Returns the combined features and the three pathways."""
-        views = [column(inputs, training=training) for column in self.columns]
+        maps = [column(inputs, view=view, training=training) for column in self.columns]
         if self.pooled:
-            views = [self.pool(view) for view in views]
-        normalized = self.cross_norm(views)
+            maps = [self.pool(m) for m in maps]
+        normalized = self.cross_norm(maps)
         gate = self.gate(global_average(normalized[0]))
         gate = ops.reshape(gate, (-1, *([1] * (len(inputs.shape) - 2)), 3))
-        features = sum(gate[..., i : i + 1] * view for i, view in enumerate(normalized))
-        return {"features": features, **dict(zip(PATHWAYS, views, strict=True))}
+        features = sum(gate[..., i : i + 1] * m for i, m in enumerate(normalized))
+        return {"features": features, **dict(zip(PATHWAYS, maps, strict=True))}
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> dict[str, Any]:
         """Returns one shape for all four maps."""
@@ -293,6 +310,8 @@ class PathwayBlock(keras.layers.Layer):
         return super().get_config() | {
             "pathways": self.pathways,
             "normalize": self.normalize,
+            "residual": self.residual,
+            "views": self.views,
             "pooled": self.pooled,
             "clamped": self.clamped,
             "initializer": self.initializer,

@@ -8,7 +8,7 @@ PRESETS = {
         FocusNet,
         "FocusNet for small images: 28 to 64 pixels",
         (28, 28, 1),
-        {"channels": 24, "depth": 3},
+        {"depth": 3},
     ),
     "focusnet2d_tiny": Preset(
         FocusNet,
@@ -26,7 +26,7 @@ PRESETS = {
         FocusNet,
         "FocusNet for volumes: 28 to 64 voxels",
         (28, 28, 28, 1),
-        {"channels": 16, "depth": 3},
+        {"depth": 3},
     ),
     "focusnet3d_tiny": Preset(
         FocusNet,

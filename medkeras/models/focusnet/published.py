@@ -9,6 +9,7 @@ from keras import ops
 from medkeras.layers import global_average, sample_axes
 from medkeras.models.focusnet.pathways import Conv
 
+CHANNELS = {2: 24, 3: 16}  # by rank
 CROP = 14  # pixels, 2D
 GRID = 28  # voxels, 3D
 SHARE = 0.25  # of GRID: the largest offset in 3D

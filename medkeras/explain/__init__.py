@@ -1,0 +1,27 @@
+"""Explanation: where a model looked, what its pathways saw, and what carried the answer.
+
+Everything here works from a model's explain points; nobody names a layer.
+"""
+
+from medkeras.explain.class_map import class_map
+from medkeras.explain.explanation import Explanation, explain
+from medkeras.explain.field_figure import receptive_field_figure
+from medkeras.explain.figures import explanation_figure
+from medkeras.explain.fixations import Fixations, fixations
+from medkeras.explain.maps import activations, pathway_maps, resize_maps
+from medkeras.explain.receptive_field import effective_receptive_field, field_radius
+
+__all__ = [
+    "Explanation",
+    "Fixations",
+    "activations",
+    "class_map",
+    "effective_receptive_field",
+    "explain",
+    "explanation_figure",
+    "field_radius",
+    "fixations",
+    "pathway_maps",
+    "receptive_field_figure",
+    "resize_maps",
+]

@@ -1,0 +1,194 @@
+"""Figures of explanations, drawn on `matplotlib.figure.Figure` without pyplot; the caller saves them."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medkeras.explain.explanation import Explanation
+from medkeras.explain.planes import Plane, planes_through, relative_heights
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; its green is kept for the lesion.
+COLORS = ("#E69F00", "#56B4E9", "#CC79A7", "#D55E00")
+LESION = "#00C896"
+CELL = 1.7  # Inches per panel.
+
+# A panel: its title, and what draws one plane of it.
+Panel = tuple[str, Callable[["Axes", Plane], None]]
+
+
+def explanation_figure(
+    explanation: Explanation,
+    *,
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    masks: Sequence[np.ndarray | None] | None = None,
+) -> "Figure":
+    """Draws one row per image: fixations in order, priority maps, class map and pathways.
+
+    A volume takes three rows, its slices through the maximum of the class map, or through the last fixation
+    where no place speaks for the class; fixations and windows are projected onto each slice. Priority and pathway maps run from 0 to their
+    own maximum, which is written into them; the class map is laid over the image.
+
+    Args:
+        explanation: Of one or more images.
+        names: What to call each image.
+        labels: True class of each image.
+        masks: Lesion of each image, boolean of the image grid; None where there is none.
+
+    Raises:
+        ValueError: If names, labels or masks are not one per image, or a mask is not of the image grid.
+
+    Example:
+        >>> from medkeras.explain import explain
+        >>> from medkeras.models import create
+        >>> model = create("focusnet2d_tiny", num_classes=2, class_names=["healthy", "lesion"])
+        >>> explanation = explain(model, np.ones((2, 28, 28, 1), "float32"))
+        >>> figure = explanation_figure(explanation, labels=["lesion", "healthy"])
+        >>> [ax.get_title() for ax in figure.subfigs[0].axes]
+        ['fixations', 'priority 1', 'priority 2', 'class map', 'magno', 'parvo', 'konio']
+    """
+    from matplotlib.figure import Figure
+
+    grid = explanation.images.shape[1:-1]
+    _check(explanation, names=names, labels=labels, masks=masks)
+    count = len(explanation)
+    names, labels, masks = (values or [None] * count for values in (names, labels, masks))
+    rows = [_panels(explanation, i, masks[i]) for i in range(count)]
+    planes = [planes_through(grid, _point(explanation, i)) for i in range(count)]
+    heights = relative_heights(planes[0], grid)
+    figure = Figure(
+        figsize=(CELL * len(rows[0]) + 0.3, count * (CELL * sum(heights) + 0.6)), layout="constrained"
+    )
+    parts = np.atleast_1d(figure.subfigures(count, 1))
+    for i, (part, panels) in enumerate(zip(parts, rows, strict=True)):
+        part.suptitle(_title(explanation, i, names[i], labels[i]), x=0.01, ha="left", fontsize=9)
+        _draw(part, panels, planes[i], grid)
+    return figure
+
+
+def _check(explanation: Explanation, **values: Sequence[Any] | None) -> None:
+    for name, given in values.items():
+        if given is not None and len(given) != len(explanation):
+            raise ValueError(
+                f"`{name}` must be one per image, {len(explanation)}. Received: {len(given)} {name}"
+            )
+    grid = explanation.images.shape[1:-1]
+    for mask in values["masks"] or ():
+        if mask is not None and mask.shape != grid:
+            raise ValueError(f"A mask must be of the image grid {grid}. Received: mask of shape {mask.shape}")
+
+
+def _point(explanation: Explanation, i: int) -> np.ndarray:
+    """Returns the place through which a volume is cut."""
+    grid = explanation.images.shape[1:-1]
+    if explanation.class_map is not None and explanation.class_map[i].any():
+        return np.array(np.unravel_index(explanation.class_map[i].argmax(), grid))
+    if explanation.fixations is not None:
+        return explanation.fixations.places[i, -1]
+    return (np.array(grid) - 1) / 2
+
+
+def _title(explanation: Explanation, i: int, name: str | None, label: str | None) -> str:
+    best = int(explanation.probabilities[i].argmax())
+    predicted = f"predicted: {explanation.class_names[best]} {explanation.probabilities[i, best]:.2f}"
+    return "   ".join(part for part in (name, label and f"true: {label}", predicted) if part)
+
+
+def _panels(explanation: Explanation, i: int, mask: np.ndarray | None) -> list[Panel]:
+    """Returns what is shown of one image, from left to right."""
+    image, looked = _displayable(explanation.images[i]), explanation.fixations
+
+    def picture(ax: "Axes", plane: Plane) -> None:
+        ax.imshow(plane.cut(image), cmap="gray", vmin=0, vmax=1)
+        _outline(ax, plane, mask)
+
+    def fixated(ax: "Axes", plane: Plane) -> None:
+        picture(ax, plane)
+        _fixations(ax, plane, looked.places[i], looked.boxes[i], image.shape)
+
+    def overlaid(ax: "Axes", plane: Plane) -> None:
+        ax.imshow(plane.cut(image), cmap="gray", vmin=0, vmax=1)
+        values = plane.cut(explanation.class_map[i])
+        ax.imshow(values, cmap="magma", vmin=0, vmax=1, alpha=0.8 * np.sqrt(values))
+        if not explanation.class_map[i].any():
+            _note(ax, "no place speaks for it")
+        _outline(ax, plane, mask)
+
+    panels = [("fixations", fixated) if looked is not None else ("image", picture)]
+    if looked is not None and looked.priorities is not None:
+        panels += [(f"priority {k + 1}", _map(p, mask)) for k, p in enumerate(looked.priorities[i])]
+    if explanation.class_map is not None:
+        panels.append(("class map", overlaid))
+    return panels + [(name, _map(maps[i], None)) for name, maps in explanation.pathways.items()]
+
+
+def _displayable(image: np.ndarray) -> np.ndarray:
+    """Returns a colour image as it is, and any other as the mean of its channels."""
+    return image if image.shape[-1] == 3 else image.mean(axis=-1)
+
+
+def _map(values: np.ndarray, mask: np.ndarray | None) -> Callable[["Axes", Plane], None]:
+    def draw(ax: "Axes", plane: Plane) -> None:
+        ax.imshow(plane.cut(values), cmap="viridis", vmin=0, vmax=values.max() or 1)
+        _note(ax, f"max {values.max():.2g}")
+        _outline(ax, plane, mask)
+
+    return draw
+
+
+def _note(ax: "Axes", text: str) -> None:
+    box = {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "linewidth": 0}
+    ax.text(0.03, 0.03, text, transform=ax.transAxes, fontsize=6, color="white", bbox=box)
+
+
+def _outline(ax: "Axes", plane: Plane, mask: np.ndarray | None) -> None:
+    if mask is not None and (shape := plane.cut(mask)).any():
+        # A margin closes the outline of a lesion that touches the border.
+        down, across = (np.arange(-1, n + 1) for n in shape.shape)
+        ax.contour(across, down, np.pad(shape, 1).astype(float), levels=[0.5], colors=LESION, linewidths=1)
+
+
+def _fixations(ax: "Axes", plane: Plane, places: np.ndarray, boxes: np.ndarray, shape: Sequence[int]) -> None:
+    """Draws the way from the image centre over the fixations, and each window with its number in a corner."""
+    from matplotlib.patches import Rectangle
+
+    axes = list(plane.axes)
+    down, across = ((shape[axis] - 1) / 2 for axis in axes)
+    for k, (place, box) in enumerate(zip(places[:, axes], boxes[:, axes], strict=True)):
+        color = COLORS[k % len(COLORS)]
+        (top, bottom), (left, right) = box
+        ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=color, lw=1))
+        arrow = {
+            "arrowstyle": "-|>",
+            "mutation_scale": 6,
+            "color": color,
+            "lw": 1,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
+        ax.annotate("", (place[1], place[0]), (across, down), arrowprops=arrow)
+        down, across = place
+        ax.plot(across, down, "o", markersize=3, color=color, markeredgecolor="black", markeredgewidth=0.5)
+        # Windows overlap: each number takes the next corner, clockwise.
+        corner = ((left, top), (right, top), (right, bottom), (left, bottom))[k % 4]
+        circle = {"boxstyle": "circle,pad=0.15", "facecolor": color, "edgecolor": "black", "lw": 0.5}
+        ax.text(*corner, str(k + 1), fontsize=6, ha="center", va="center", bbox=circle)
+
+
+def _draw(part: "SubFigure", panels: list[Panel], planes: list[Plane], shape: Sequence[int]) -> None:
+    heights = relative_heights(planes, shape)
+    axes = part.subplots(len(planes), len(panels), squeeze=False, height_ratios=heights)
+    for row, plane in zip(axes, planes, strict=True):
+        for ax, (title, draw) in zip(row, panels, strict=True):
+            draw(ax, plane)
+            height, width = (shape[axis] for axis in plane.axes)
+            ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+            if plane is planes[0]:
+                ax.set_title(title, fontsize=8)
+        if plane.name:
+            row[0].set_ylabel(f"{plane.name} {plane.index}", fontsize=7)

@@ -1,0 +1,321 @@
+"""The command line: one command per job, and errors on one line."""
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import cli_options as options
+from pipelines.cli_options import DATA, OUTPUT, TRAINING, option
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="medkeras",
+    help="Medical images in; a trained, evaluated, explained and exported model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        arguments: The words after `medkeras`; those of the process by default.
+
+    Example:
+        >>> main(["no-such-command"])
+        2
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="medkeras", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        reason = _one_line(error)
+        if reason is None or "--debug" in arguments:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return BAD_INPUT
+    if code == INTERRUPTED:
+        print("interrupted: the same command continues a training", file=sys.stderr)
+    return code
+
+
+def _one_line(error: Exception) -> str | None:
+    """Returns what was wrong with the input, or None if the error is not the user's."""
+    usage = typer.BadParameter.__base__
+    if isinstance(error, usage):
+        return f"{error.format_message().rstrip('.')}; see `medkeras --help`"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    if isinstance(error, (ValueError, OSError, ModuleNotFoundError)):
+        return " ".join(str(error).split())
+    # A dataset reports the error of our Python code that reads images as its own, with the traceback inside.
+    inner = re.search(r"(?:ValueError|\w*NotFoundError|OSError): (.*)", str(error))
+    is_from_dataset = type(error).__module__.startswith("tensorflow") and inner
+    return inner.group(1).strip() if is_from_dataset else None
+
+
+@contextlib.contextmanager
+def _console() -> Iterator[Console]:
+    """Imports Keras and TensorFlow, which takes seconds, in silence; gives the console to print to."""
+    console = Console()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with console.status("Starting TensorFlow"), _silent_native_log():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+    yield console
+
+
+@contextlib.contextmanager
+def _silent_native_log() -> Iterator[None]:
+    """Drops what the C++ side writes to standard error while it starts, before any log level holds."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"medkeras {importlib.metadata.version('medkeras')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _medkeras(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: medkeras demo --out demo")
+def demo(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder of everything the demo makes.")] = pathlib.Path(
+        "demo"
+    ),
+    seed: options.Seed = 0,
+) -> None:
+    """Run the whole way once on phantom images: train, evaluate, explain, export."""
+    with _console() as console:
+        from pipelines.jobs.demo import demo as run_demo
+
+        run_demo(out, seed=seed, console=console)
+
+
+@app.command(epilog="Example: medkeras data phantom:multiclass --out sheet.png")
+def data(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=options.SOURCE_HELP)],
+    out: Annotated[pathlib.Path | None, typer.Option(help="Contact sheet to draw, a .png.")] = None,
+    task: options.Task = None,
+    patient_pattern: options.PatientPattern = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    source_option: options.SourceOption = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Inspect a source: counts, shapes, class balance, splits and a contact sheet."""
+    with _console() as console:
+        from pipelines.jobs.inspect import inspect
+
+        inspect(
+            source,
+            out,
+            task=task,
+            seed=seed,
+            console=console,
+            **options.source_options(
+                patient_pattern, label_column, patient_column, split_column, source_option
+            ),
+        )
+
+
+@app.command(epilog="Example: medkeras models")
+def models() -> None:
+    """List the models with their input sizes and parameters."""
+    with _console() as console:
+        from medkeras import models as registry
+
+        table = Table("model", "input", "parameters", "what it is")
+        with console.status("Building each model once"):
+            for name in registry.names():
+                preset = registry.preset(name)
+                size = registry.create(name, num_classes=2).count_params()
+                table.add_row(name, " x ".join(map(str, preset.input_shape)), f"{size:,}", preset.description)
+        console.print(table)
+
+
+@app.command(epilog="Example: medkeras train --data phantom --model focusnet2d --run runs/first --epochs 10")
+def train(
+    data: options.Source,
+    model: Annotated[str, typer.Option(help="A name that `medkeras models` lists.")],
+    run: Annotated[pathlib.Path, typer.Option(help="Folder of the run; the same command continues it.")],
+    epochs: Annotated[int, option(TRAINING, "Passes over the training images.")] = 20,
+    seed: options.Seed = 0,
+    task: options.Task = None,
+    image_size: options.ImageSize = None,
+    channels: options.Channels = None,
+    fractions: options.Fractions = "0.7,0.1,0.2",
+    on_error: options.OnError = "raise",
+    patient_pattern: options.PatientPattern = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    source_option: options.SourceOption = None,
+    batch_size: Annotated[int, option(TRAINING, "Images per step.")] = 32,
+    augment: Annotated[
+        str,
+        option(TRAINING, "Augmentation of training images; none leaves it out."),
+    ] = "standard",
+    learning_rate: Annotated[float, option(TRAINING, "Peak of the schedule (warm-up, then cosine).")] = 1e-3,
+    weight_decay: Annotated[float, option(TRAINING, "Of AdamW.")] = 1e-4,
+    loss: Annotated[str, option(TRAINING, "cross-entropy or focal.")] = "cross-entropy",
+    balance: Annotated[str, option(TRAINING, "none or class-weights.")] = "none",
+    monitor: Annotated[
+        str,
+        option(TRAINING, "auc, accuracy or loss: chooses the best epoch."),
+    ] = "auc",
+    patience: Annotated[
+        int | None,
+        option(TRAINING, "Stop after so many epochs without a better one."),
+    ] = None,
+    model_option: Annotated[
+        list[str] | None,
+        option(TRAINING, "An option of the model; repeatable.", "--model-option", metavar="KEY=VALUE"),
+    ] = None,
+    tensorboard: Annotated[bool, option(OUTPUT, "Write TensorBoard logs too.", "--tensorboard")] = False,
+) -> None:
+    """Train a model, or continue a training that was interrupted."""
+    from pipelines.jobs.config import TrainConfig
+
+    config = TrainConfig(
+        data=data,
+        model=model,
+        run=str(run),
+        task=task,
+        image_size=options.image_size(image_size),
+        channels=channels,
+        batch_size=batch_size,
+        augment=augment,
+        fractions=options.fractions(fractions),
+        on_error=on_error,
+        source_options=options.source_options(
+            patient_pattern, label_column, patient_column, split_column, source_option
+        ),
+        model_options=options.key_values(model_option, "--model-option"),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        loss=loss,
+        balance=balance,
+        monitor=monitor,
+        patience=patience,
+        tensorboard=tensorboard,
+        seed=seed,
+    )
+    with _console() as console:
+        from pipelines.jobs.train import train as run_training
+
+        run_training(config, console=console)
+
+
+@app.command(epilog="Example: medkeras evaluate runs/first --data other.csv --label-column finding")
+def evaluate(
+    run: options.Run,
+    data: options.OtherSource = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, val or test; by default test, and all of another source.", rich_help_panel=DATA
+        ),
+    ] = None,
+    patient_pattern: options.PatientPattern = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    source_option: options.SourceOption = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Measure a run on images it has not seen, at the threshold frozen on validation."""
+    with _console() as console:
+        from pipelines.jobs.evaluate import evaluate_run
+
+        chosen = options.source_options(
+            patient_pattern, label_column, patient_column, split_column, source_option
+        )
+        evaluate_run(run, data=data, split=split, seed=seed, console=console, **chosen)
+
+
+@app.command(epilog="Example: medkeras predict runs/first scans/ --out predictions.csv")
+def predict(
+    run: options.Run,
+    inputs: options.Inputs,
+    out: Annotated[pathlib.Path, typer.Option(help="The .csv to write.")],
+    on_error: options.OnError = "raise",
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
+) -> None:
+    """Predict image files: a table of probabilities and decisions."""
+    with _console() as console:
+        from pipelines.jobs.predict import predict_run
+
+        predict_run(run, inputs, out, on_error=on_error, batch_size=batch_size, console=console)
+
+
+@app.command(epilog="Example: medkeras explain runs/first scan.png --out maps")
+def explain(
+    run: options.Run,
+    out: Annotated[pathlib.Path, typer.Option(help="Folder of the pictures.")],
+    inputs: Annotated[
+        list[pathlib.Path] | None,
+        typer.Argument(metavar="[INPUT...]", help="Image files or folders; test images by default."),
+    ] = None,
+    data: options.OtherSource = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Show where a run looked, and what its pathways see."""
+    with _console() as console:
+        from pipelines.jobs.explain import explain_run
+
+        explain_run(run, inputs or (), out, data=data, seed=seed, console=console)
+
+
+@app.command(epilog="Example: medkeras export runs/first --to saved_models")
+def export(
+    run: options.Run,
+    to: Annotated[pathlib.Path, typer.Option(help="The model store, which TF Serving can read.")],
+    name: Annotated[str | None, typer.Option(help="Name in the store; that of the run by default.")] = None,
+    data: options.OtherSource = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="saved_model or litert; both by default.")
+    ] = None,
+) -> None:
+    """Export a run as SavedModel and LiteRT file, compared with Keras on real images."""
+    with _console() as console:
+        from pipelines.jobs.export import FORMATS, export_run
+
+        export_run(run, to, name=name, data=data, formats=formats or FORMATS, console=console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

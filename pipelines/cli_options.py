@@ -1,0 +1,130 @@
+"""Options that several commands share, and how their words become values."""
+
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+DATA, TRAINING, OUTPUT = "Data", "Training", "Output"
+
+
+def option(panel: str, help: str, *names: str, metavar: str | None = None) -> Any:
+    """Returns a typer option in a panel of the help."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+
+
+Run = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A folder that `medkeras train` made.")]
+Inputs = Annotated[
+    list[pathlib.Path], typer.Argument(metavar="INPUT...", help="Image files, folders or .npz files.")
+]
+SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."
+Source = Annotated[str, option(DATA, SOURCE_HELP, "--data", metavar="SOURCE")]
+OtherSource = Annotated[
+    str | None, option(DATA, "Another source; the run's own by default.", "--data", metavar="SOURCE")
+]
+Task = Annotated[
+    str | None, option(DATA, "binary, multiclass, multilabel or ordinal; by default as labels say.")
+]
+ImageSize = Annotated[
+    str | None, option(DATA, "Pixels per side, N, HxW or DxHxW; by default the images' own.", metavar="SIZE")
+]
+Channels = Annotated[int | None, option(DATA, "1 for grey, 3 for colour; by default the images' own.")]
+OnError = Annotated[str, option(DATA, "raise stops at a bad image, skip lists it in rejected.csv.")]
+Seed = Annotated[int, option(TRAINING, "Seed of all that is random.")]
+Fractions = Annotated[
+    str, option(DATA, "Shares of train, val and test where the source gives none.", metavar="T,V,T")
+]
+PatientPattern = Annotated[
+    str | None, option(DATA, "Regular expression whose group is the patient in a path (folder).")
+]
+LabelColumn = Annotated[
+    list[str] | None, option(DATA, "Column of labels (.csv); repeat it for several.", "--label-column")
+]
+PatientColumn = Annotated[str | None, option(DATA, "Column of patients (.csv).")]
+SplitColumn = Annotated[str | None, option(DATA, "Column of splits (.csv).")]
+SourceOption = Annotated[
+    list[str] | None,
+    option(DATA, "Any other option of the source; repeatable.", "--source-option", metavar="KEY=VALUE"),
+]
+
+
+def source_options(
+    patient_pattern: str | None,
+    label_column: Sequence[str] | None,
+    patient_column: str | None,
+    split_column: str | None,
+    source_option: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Returns the options of a source that were given.
+
+    Example:
+        >>> source_options(None, ["finding"], None, None, ["images=60"])
+        {'label_columns': ['finding'], 'images': 60}
+    """
+    named = {
+        "patient_pattern": patient_pattern,
+        "label_columns": list(label_column or []) or None,
+        "patient_column": patient_column,
+        "split_column": split_column,
+    }
+    return {k: v for k, v in named.items() if v is not None} | key_values(source_option, "--source-option")
+
+
+def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """Parses `key=value` words, the values as YAML.
+
+    Raises:
+        ValueError: If a word has no key or its value is no YAML.
+
+    Example:
+        >>> key_values(["ratio=0.5", "names=[a, b]"], "--model-option")
+        {'ratio': 0.5, 'names': ['a', 'b']}
+    """
+    values = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        try:
+            values[key.replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"The value of {option} must be YAML. Received: {pair}") from error
+        if not (key.replace("-", "_").isidentifier() and equals):
+            raise ValueError(f"{option} must be KEY=VALUE. Received: {pair}")
+    return values
+
+
+def image_size(text: str | None) -> int | tuple[int, ...] | None:
+    """Parses `128`, `96x128` or `32x64x64`.
+
+    Raises:
+        ValueError: If the text is anything else.
+
+    Example:
+        >>> image_size("128"), image_size("96x128")
+        (128, (96, 128))
+    """
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", text):
+        raise ValueError(f"--image-size must be N, HxW or DxHxW, in pixels. Received: {text}")
+    sizes = tuple(int(n) for n in text.split("x"))
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Parses `0.7,0.1,0.2`.
+
+    Raises:
+        ValueError: If the text is not three numbers.
+
+    Example:
+        >>> fractions("0.7,0.1,0.2")
+        (0.7, 0.1, 0.2)
+    """
+    try:
+        first, second, third = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--fractions must be three numbers, as 0.7,0.1,0.2. Received: {text}") from error
+    return first, second, third
