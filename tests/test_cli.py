@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_model import PRESETS, tiny_models  # noqa: F401  registers its models for each test
 
+from medkeras.models import registry
 from pipelines import cli
 from pipelines.cli import main
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = ["--model", "focusnet2d_tiny", "--image-size", "16", "--batch-size", "8", "--epochs", "1"]
+TINY = ["--model", "tiny_net", "--image-size", "16", "--batch-size", "8", "--epochs", "1"]
 RNG = np.random.default_rng(0)
 
 
@@ -84,10 +86,11 @@ def test_every_command_has_an_example_that_parses(command, capsys):
     assert f"Example: medkeras {command}" in capsys.readouterr().out
 
 
-def test_models_lists_sizes(capsys):
+def test_models_lists_sizes(capsys, monkeypatch):
+    monkeypatch.setattr(registry, "_PRESETS", PRESETS)
     assert main(["models"]) == 0
     printed = capsys.readouterr().out
-    assert "focusnet2d_tiny" in printed and "28 x 28 x 1" in printed
+    assert "tiny_net" in printed and "16 x 16 x 1" in printed
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ BAD_DATA = {
     "volumes for a 2D model": lambda p: (
         "phantom:binary3d",
         ["--source-option", "images=30"],
-        ["focusnet2d_tiny", "2D"],
+        ["tiny_net", "2D"],
     ),
     "unknown augmentation": lambda p: ("phantom", ["--augment", "wild"], ["wild"]),
     "unknown task": lambda p: ("phantom", ["--task", "regression"], ["regression"]),

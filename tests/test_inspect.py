@@ -1,7 +1,5 @@
 """`medkeras data`: what it prints and draws agrees with the records."""
 
-import dataclasses
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -133,4 +131,4 @@ def test_nothing_readable():
     with pytest.raises(ValueError, match="No image of made can be read"):
         inspect(bad, console=Console(quiet=True))
     with pytest.raises(ValueError, match="Image r0"):
-        contact_sheet(dataclasses.replace(bad))
+        contact_sheet(bad)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 
 from pipelines.checkpointing import Checkpoints, Progress
 from pipelines.jobs.config import TrainConfig
@@ -19,40 +20,44 @@ from pipelines.jobs.train import train
 from pipelines.run_folder import RunFolder
 
 ROOT = pathlib.Path(__file__).parents[1]
-EPOCHS = 5
+EPOCHS = 12
 
 
 def tiny(run, **changes):
     values = {
         "data": "phantom",
-        "model": "focusnet2d_tiny",
+        "model": "tiny_net",
         "image_size": 16,
         "batch_size": 8,
-        "source_options": {"images": 60},
+        "source_options": {"images": 60, "size": 16},
         "epochs": EPOCHS,
     }
     return TrainConfig(run=str(run), **(values | changes))
 
 
 def start(run):
-    words = f"train --data phantom --model focusnet2d_tiny --run {run} --epochs {EPOCHS}"
-    words += " --image-size 16 --batch-size 8 --source-option images=60"
+    words = f"train --data phantom --model tiny_net --run {run} --epochs {EPOCHS}"
+    words += " --image-size 16 --batch-size 8 --source-option images=60 --source-option size=16"
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *words.split()],
+        [sys.executable, ROOT / "tests" / "tiny_model.py", *words.split()],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 
-def kill_after(process, path, delay):
-    deadline = time.monotonic() + 300
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+def kill_after(process, run, epochs, delay):
+    """Kills a training a while after it has begun and has finished some epochs."""
+    checkpoints, deadline = Checkpoints(RunFolder(run)), time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        newest = checkpoints.newest()
+        if (run / "config.yaml").exists() and (int(newest.name) if newest else 0) >= epochs:
+            break
+        time.sleep(0.002)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "the training ended before it was killed"
 
 
 def weights(path):
@@ -64,8 +69,8 @@ def test_sigkill_at_any_moment_changes_nothing(tmp_path):
     whole = train(tiny(tmp_path / "whole"))
     run = tmp_path / "killed"
     moments = random.Random(0)
-    for landmark in ("config.yaml", "checkpoints/00001", "checkpoints/00003"):
-        kill_after(start(run), run / landmark, moments.uniform(0, 0.4))
+    for epochs in (0, 1, 7):
+        kill_after(start(run), run, epochs, moments.uniform(0, 0.3))
     last = start(run)
     _, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors.decode()

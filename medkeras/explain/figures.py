@@ -31,8 +31,9 @@ def explanation_figure(
     """Draws one row per image: fixations in order, priority maps, class map and pathways.
 
     A volume takes three rows, its slices through the maximum of the class map, or through the last fixation
-    where no place speaks for the class; fixations and windows are projected onto each slice. Priority and pathway maps run from 0 to their
-    own maximum, which is written into them; the class map is laid over the image.
+    where no place speaks for the class; fixations and windows are projected onto each slice. Each window has
+    its number in a corner. Priority and pathway maps run from 0 to their own maximum, which is written into
+    them; the class map is laid over the image.
 
     Args:
         explanation: Of one or more images.
@@ -96,7 +97,8 @@ def _point(explanation: Explanation, i: int) -> np.ndarray:
 def _title(explanation: Explanation, i: int, name: str | None, label: str | None) -> str:
     best = int(explanation.probabilities[i].argmax())
     predicted = f"predicted: {explanation.class_names[best]} {explanation.probabilities[i, best]:.2f}"
-    return "   ".join(part for part in (name, label and f"true: {label}", predicted) if part)
+    parts = [name, None if label is None else f"true: {label or 'none'}", predicted]
+    return "   ".join(part for part in parts if part)
 
 
 def _panels(explanation: Explanation, i: int, mask: np.ndarray | None) -> list[Panel]:

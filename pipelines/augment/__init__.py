@@ -37,6 +37,11 @@ AUGMENTATIONS: dict[str, tuple[Augmentation, ...]] = {
         Intensity(brightness=0.1, contrast=0.2, gamma=0.2),
         Noise(std=0.02),
     ),
+    "strong": (
+        Flip(("width",)),
+        Affine(rotation=15.0, scale=0.15, translation=0.1),
+        Intensity(brightness=0.2, contrast=0.3, gamma=0.35),
+    ),
 }
 
 

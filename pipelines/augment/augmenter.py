@@ -74,4 +74,3 @@ class Augmenter:
             augmentation.draw(tf.random.experimental.stateless_fold_in(key, position), self.image_shape)
             for position, augmentation in enumerate(self.augmentations)
         )
-

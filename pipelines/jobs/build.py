@@ -1,5 +1,7 @@
 """From a configuration to a compiled model: architecture, optimizer, loss and balance."""
 
+import inspect
+
 import keras
 
 from medkeras import losses, models, tasks
@@ -20,7 +22,8 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
     """
     keras.utils.set_random_seed(config.seed)
     info = data.info
-    rank = len(models.preset(config.model).input_shape) - 1
+    preset = models.preset(config.model)
+    rank = len(preset.input_shape) - 1
     if rank != len(info.image_shape) - 1:
         raise ValueError(
             f"{config.model} takes {rank}D images. Received: {info.name} with shape {info.image_shape}"
@@ -33,14 +36,14 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
         "task": info.task,
         "class_names": info.class_names,
     }
-    try:
-        model = models.create(config.model, **arguments, **config.model_options)
-    except TypeError as error:
-        if "keyword" not in str(error):
-            raise
-        raise ValueError(
-            f"{config.model} must know its options: {error}. Received: {dict(config.model_options)}"
-        ) from error
+    known = inspect.signature(preset.architecture).parameters
+    for name, value in config.model_options.items():
+        if name not in known or name in arguments:
+            options = ", ".join(
+                n for n, p in known.items() if n not in arguments and p.kind is p.KEYWORD_ONLY
+            )
+            raise ValueError(f"The options of {config.model} are {options}. Received: {name}={value!r}")
+    model = models.create(config.model, **arguments, **config.model_options)
     model.compile(
         optimizer=keras.optimizers.AdamW(_schedule(config, data), weight_decay=config.weight_decay),
         loss=_loss(config, data),

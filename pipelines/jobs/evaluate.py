@@ -72,7 +72,7 @@ def evaluate_run(
             records = _own_records(folder, split)
         else:
             records = _other_records(data, split, source_options)
-    _check_classes(records, model)
+    check_classes(records, model)
     probabilities = predict_records(model, records, console=console)
     with console.status("Measuring"):
         metrics = _measure(records, probabilities, model, point, seed)
@@ -113,7 +113,12 @@ def _other_records(data: str, split: str | None, options: dict[str, Any]) -> Rec
     return records.select(rows)
 
 
-def _check_classes(records: Records, model: ImageClassifier) -> None:
+def check_classes(records: Records, model: ImageClassifier) -> None:
+    """Checks that records have a model's classes.
+
+    Raises:
+        ValueError: If they do not.
+    """
     if is_multilabel(records.task) != is_multilabel(model.task) or records.class_names != model.class_names:
         raise ValueError(
             f"The data must have the model's classes, {', '.join(model.class_names)} ({model.task}). "

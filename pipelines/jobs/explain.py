@@ -1,0 +1,192 @@
+"""Explanation: what a trained model sees, as pictures and as a table of its fixations."""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from medkeras.explain import (
+    Explanation,
+    effective_receptive_field,
+    explain,
+    explanation_figure,
+    receptive_field_figure,
+)
+from medkeras.models import ImageClassifier
+from medkeras.models.focusnet.pathways import PATHWAYS
+from pipelines.callbacks import bar
+from pipelines.decode import fit
+from pipelines.inputs import open_inputs
+from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
+from pipelines.jobs.evaluate import check_classes, save_figure
+from pipelines.jobs.predict import write_table
+from pipelines.jobs.trained import load_model
+from pipelines.load import open_records
+from pipelines.records import Records
+from pipelines.run_folder import RunFolder
+from pipelines.splits import label_names
+
+BATCH = 8
+AXES = {2: ("row", "column"), 3: ("depth", "row", "column")}
+
+
+def explain_run(
+    run: str | os.PathLike,
+    inputs: Sequence[str | os.PathLike] = (),
+    out: str | os.PathLike | None = None,
+    *,
+    data: str | None = None,
+    samples: int = 12,
+    seed: int = 0,
+    console: Console | None = None,
+) -> list[pathlib.Path]:
+    """Draws what a run's model sees in some images, and the effective receptive fields of its pathways.
+
+    Writes one PNG per image; `fixations.csv`, one row per fixation, its place and the edges of its window in
+    pixels of the stored image (pixel 0 from -0.5 to 0.5); and `receptive_fields.png`. A model without
+    fixations or pathways gets the rest, and the console says what it lacks.
+
+    Args:
+        run: A run folder.
+        inputs: Image files, folders and `.npz` files; by default a sample of the run's test split, whose true
+            classes and lesion masks are then drawn too.
+        out: Folder to write to; `explain/` in the run by default.
+        data: Another source to sample from, with the same classes.
+        samples: Number of images to sample, at least 1.
+        seed: Seed of the sample and of the receptive fields' noise.
+        console: Where to print; nothing is printed by default.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileNotFoundError: If the run or an input does not exist.
+        ValueError: If both inputs and data are given, an image cannot be used, or the data do not fit the
+            model.
+        OSError: If `out` cannot be written.
+
+    Example:
+        >>> explain_run("no-such-run")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
+    """
+    console, folder = console or Console(quiet=True), RunFolder(run).open()
+    if inputs and data:
+        raise ValueError(f"Images come from `inputs` or from `data`. Received: both, data={data!r}")
+    if samples < 1:
+        raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
+    with console.status("Loading the model and the data"):
+        model = load_model(folder)
+        records = open_inputs(inputs, model=model) if inputs else _sample(folder, model, data, samples, seed)
+    out = folder / "explain" if out is None else pathlib.Path(out)
+    written = _explain_records(model, records, out, has_labels=not inputs, console=console)
+    if set(PATHWAYS) <= set(model.explain_points):
+        with console.status("Measuring the receptive fields"):
+            fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
+        written.append(out / "receptive_fields.png")
+        save_figure(receptive_field_figure(fields), written[-1])
+    _say_what_is_missing(model, console)
+    console.print(f"{len(records)} images explained in {out}", highlight=False, soft_wrap=True)
+    return written
+
+
+def _sample(run: RunFolder, model: ImageClassifier, data: str | None, samples: int, seed: int) -> Records:
+    """Returns some images of the run's test split, or of another source, in their order."""
+    if data is None:
+        own = load_data(TrainConfig.from_run(run))
+        check_same_splits(run, own)
+        records = own.records["test"]
+    else:
+        records = open_records(data)
+        check_classes(records, model)
+    order = np.random.default_rng(seed).permutation(len(records))
+    return records.select(np.sort(order[:samples]))
+
+
+def _explain_records(
+    model: ImageClassifier, records: Records, out: pathlib.Path, *, has_labels: bool, console: Console
+) -> list[pathlib.Path]:
+    """Writes the pictures and the table."""
+    # Every image is read once before the first picture is written: a bad one leaves nothing half-done.
+    sizes = [_read(records, i, model)[1] for i in range(len(records))]
+    labels = label_names(records) if has_labels else None
+    written, rows = [], []
+    with bar(console) as moving:
+        task = moving.add_task("Explaining", total=len(records))
+        for i, explanation in _explanations(model, records):
+            name = str(records.table["id"][i])
+            figure = explanation_figure(
+                explanation,
+                names=[pathlib.Path(name).name],
+                labels=labels and labels[i : i + 1],
+                masks=[_mask(records, i, model.image_shape)],
+            )
+            written.append(out / f"{i + 1:03d}-{_file_name(name)}.png")
+            save_figure(figure, written[-1])
+            rows += _fixation_rows(name, explanation, sizes[i])
+            moving.advance(task)
+    if rows:
+        written.append(out / "fixations.csv")
+        write_table(written[-1], pd.DataFrame(rows))
+    return written
+
+
+def _explanations(model: ImageClassifier, records: Records) -> Iterator[tuple[int, Explanation]]:
+    """Yields the index and the explanation of each image."""
+    for start in range(0, len(records), BATCH):
+        indices = range(start, min(start + BATCH, len(records)))
+        explanation = explain(model, np.stack([_read(records, i, model)[0] for i in indices]))
+        for k, i in enumerate(indices):
+            yield i, explanation[k : k + 1]
+
+
+def _read(records: Records, i: int, model: ImageClassifier) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Returns an image as the model takes it, and the size in which it is stored."""
+    try:
+        image = records.read(i)
+        return fit(image, model.image_shape), image.shape[: records.rank]
+    except (ValueError, OSError) as error:
+        raise ValueError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
+
+
+def _mask(records: Records, i: int, image_shape: Sequence[int]) -> np.ndarray | None:
+    if records.read_mask is None:
+        return None
+    return fit(records.read_mask(i), (*image_shape[:-1], 1))[..., 0] > 0.5
+
+
+def _file_name(name: str) -> str:
+    """Returns the last part of a record's id, fit for a file name."""
+    stem = re.sub(r"\.(png|jpe?g|bmp|tiff?)$", "", pathlib.Path(name).name, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.-]+", "_", stem)[:80]
+
+
+def _fixation_rows(
+    name: str, explanation: Explanation, stored: tuple[int, ...]
+) -> list[dict[str, str | int | float]]:
+    """Returns the fixations of one image, from the model's pixels to those of the stored image."""
+    looked = explanation.fixations
+    if looked is None:
+        return []
+    scale = np.array(stored) / explanation.images.shape[1:-1]
+    places = (looked.places[0] + 0.5) * scale - 0.5
+    boxes = (looked.boxes[0] + 0.5) * scale[:, None] - 0.5
+    rows = []
+    for k, (place, box) in enumerate(zip(places, boxes, strict=True)):
+        row: dict[str, str | int | float] = {"file": name, "fixation": k + 1}
+        for axis, (value, (low, high)) in zip(AXES[len(stored)], zip(place, box, strict=True), strict=True):
+            row |= {axis: round(value, 2), f"{axis}_from": round(low, 2), f"{axis}_to": round(high, 2)}
+        rows.append(row)
+    return rows
+
+
+def _say_what_is_missing(model: ImageClassifier, console: Console) -> None:
+    wanted = ("fixations", "priority", "features", *PATHWAYS)
+    missing = [name for name in wanted if name not in model.explain_points]
+    if missing:
+        console.print(f"{model.name} has no {', '.join(missing)}: not drawn", highlight=False)
