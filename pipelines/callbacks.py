@@ -55,7 +55,6 @@ class EpochLines(keras.callbacks.Callback):
         super().__init__()
         self.progress, self.epochs, self.steps = progress, epochs, steps
         self.row = progress.add_task("training", total=steps)
-        self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the bar of an epoch."""
@@ -69,14 +68,12 @@ class EpochLines(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prints the line of the epoch."""
-        self.seconds.append(time.monotonic() - self.started)
-        left = (self.epochs - epoch - 1) * sum(self.seconds) / len(self.seconds)
+        seconds = time.monotonic() - self.started
+        left = (self.epochs - epoch - 1) * seconds
         measures = "  ".join(
-            f"{key.replace('_', ' ')} {value:.4f}"
-            for key, value in (logs or {}).items()
-            if key != "learning_rate"
+            f"{key.replace('_', ' ')} {value:.4f}" for key, value in (logs or {}).items() if key != "learning_rate"
         )
-        ending = f"{duration(self.seconds[-1])}" + (f", {duration(left)} left" if left else "")
+        ending = duration(seconds) + (f", {duration(left)} left" if left else "")
         self.progress.console.print(f"{self.title}  {measures}  ({ending})", highlight=False, soft_wrap=True)
 
 
@@ -90,9 +87,7 @@ class SaveEpochs(keras.callbacks.Callback):
         patience: Epochs without a better one after which to stop, or None.
     """
 
-    def __init__(
-        self, checkpoints: Checkpoints, progress: Progress, *, monitor: str, patience: int | None
-    ) -> None:
+    def __init__(self, checkpoints: Checkpoints, progress: Progress, *, monitor: str, patience: int | None) -> None:
         super().__init__()
         self.checkpoints, self.progress = checkpoints, progress
         self.monitor, self.patience = monitor, patience

@@ -83,9 +83,7 @@ class Progress:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":
         """Reads what `to_dict` gave."""
-        history = tuple(
-            {k: math.nan if v is None else v for k, v in row.items()} for row in values["history"]
-        )
+        history = tuple({k: math.nan if v is None else v for k, v in row.items()} for row in values["history"])
         return cls(history, values["best_value"], values["best_epoch"])
 
 

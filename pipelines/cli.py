@@ -75,7 +75,9 @@ def _console() -> Iterator[Console]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with console.status("Starting TensorFlow"), _silent_native_log():
         import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        tensorflow.get_logger().setLevel("ERROR")
     yield console
 
 
@@ -111,9 +113,7 @@ def _medkeras(
 
 @app.command(epilog="Example: medkeras demo --out demo")
 def demo(
-    out: Annotated[pathlib.Path, typer.Option(help="Folder of everything the demo makes.")] = pathlib.Path(
-        "demo"
-    ),
+    out: Annotated[pathlib.Path, typer.Option(help="Folder of everything the demo makes.")] = pathlib.Path("demo"),
     seed: options.Seed = 0,
 ) -> None:
     """Run the whole way once on phantom images: train, evaluate, explain, export."""
@@ -145,9 +145,7 @@ def data(
             task=task,
             seed=seed,
             console=console,
-            **options.source_options(
-                patient_pattern, label_column, patient_column, split_column, source_option
-            ),
+            **options.source_options(patient_pattern, label_column, patient_column, split_column, source_option),
         )
 
 
@@ -246,9 +244,7 @@ def evaluate(
     data: options.OtherSource = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            help="train, val or test; by default test, and all of another source.", rich_help_panel=DATA
-        ),
+        typer.Option(help="train, val or test; by default test, and all of another source.", rich_help_panel=DATA),
     ] = None,
     patient_pattern: options.PatientPattern = None,
     label_column: options.LabelColumn = None,
@@ -261,9 +257,7 @@ def evaluate(
     with _console() as console:
         from pipelines.jobs.evaluate import evaluate_run
 
-        chosen = options.source_options(
-            patient_pattern, label_column, patient_column, split_column, source_option
-        )
+        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
         evaluate_run(run, data=data, split=split, seed=seed, console=console, **chosen)
 
 
@@ -285,19 +279,20 @@ def predict(
 @app.command(epilog="Example: medkeras explain runs/first scan.png --out maps")
 def explain(
     run: options.Run,
-    out: Annotated[pathlib.Path, typer.Option(help="Folder of the pictures.")],
     inputs: Annotated[
         list[pathlib.Path] | None,
-        typer.Argument(metavar="[INPUT...]", help="Image files or folders; test images by default."),
+        typer.Argument(metavar="[INPUT...]", help="Image files, folders or .npz files; test images by default."),
     ] = None,
+    out: Annotated[pathlib.Path | None, typer.Option(help="Folder of the pictures; RUN/explain by default.")] = None,
     data: options.OtherSource = None,
+    samples: Annotated[int, typer.Option(help="Images to draw where no INPUT is given.")] = 12,
     seed: options.Seed = 0,
 ) -> None:
     """Show where a run looked, and what its pathways see."""
     with _console() as console:
         from pipelines.jobs.explain import explain_run
 
-        explain_run(run, inputs or (), out, data=data, seed=seed, console=console)
+        explain_run(run, inputs or (), out, data=data, samples=samples, seed=seed, console=console)
 
 
 @app.command(epilog="Example: medkeras export runs/first --to saved_models")

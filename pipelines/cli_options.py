@@ -17,26 +17,20 @@ def option(panel: str, help: str, *names: str, metavar: str | None = None) -> An
 
 
 Run = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A folder that `medkeras train` made.")]
-Inputs = Annotated[
-    list[pathlib.Path], typer.Argument(metavar="INPUT...", help="Image files, folders or .npz files.")
-]
+Inputs = Annotated[list[pathlib.Path], typer.Argument(metavar="INPUT...", help="Image files, folders or .npz files.")]
 SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."
 Source = Annotated[str, option(DATA, SOURCE_HELP, "--data", metavar="SOURCE")]
 OtherSource = Annotated[
     str | None, option(DATA, "Another source; the run's own by default.", "--data", metavar="SOURCE")
 ]
-Task = Annotated[
-    str | None, option(DATA, "binary, multiclass, multilabel or ordinal; by default as labels say.")
-]
+Task = Annotated[str | None, option(DATA, "binary, multiclass, multilabel or ordinal; by default as labels say.")]
 ImageSize = Annotated[
     str | None, option(DATA, "Pixels per side, N, HxW or DxHxW; by default the images' own.", metavar="SIZE")
 ]
 Channels = Annotated[int | None, option(DATA, "1 for grey, 3 for colour; by default the images' own.")]
 OnError = Annotated[str, option(DATA, "raise stops at a bad image, skip lists it in rejected.csv.")]
 Seed = Annotated[int, option(TRAINING, "Seed of all that is random.")]
-Fractions = Annotated[
-    str, option(DATA, "Shares of train, val and test where the source gives none.", metavar="T,V,T")
-]
+Fractions = Annotated[str, option(DATA, "Shares of train, val and test where the source gives none.", metavar="T,V,T")]
 PatientPattern = Annotated[
     str | None, option(DATA, "Regular expression whose group is the patient in a path (folder).")
 ]

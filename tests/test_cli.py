@@ -42,9 +42,7 @@ def npz(path, **changes):
 def table(folder, columns, rows=20):
     for i in range(rows):
         cv2.imwrite(str(folder / f"{i}.png"), grey())
-    values = {"path": [f"{i}.png" for i in range(rows)]} | {
-        k: [v(i) for i in range(rows)] for k, v in columns.items()
-    }
+    values = {"path": [f"{i}.png" for i in range(rows)]} | {k: [v(i) for i in range(rows)] for k, v in columns.items()}
     pd.DataFrame(values).to_csv(folder / "table.csv", index=False)
     return folder / "table.csv"
 
@@ -78,9 +76,7 @@ def test_help_needs_no_tensorflow_and_names_every_command():
         assert command in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "data", "models", "train", "evaluate", "predict", "explain", "export"]
-)
+@pytest.mark.parametrize("command", ["demo", "data", "models", "train", "evaluate", "predict", "explain", "export"])
 def test_every_command_has_an_example_that_parses(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"Example: medkeras {command}" in capsys.readouterr().out

@@ -162,3 +162,19 @@ def test_nih_chest_xrays(real_data):
     assert records.table["split"].value_counts().to_dict() == {"train": 700, "test": 200, "val": 100}
     assert records.class_counts()[3] == 500
     assert records.read(0).shape == (256, 256) and records.table["age"].dtype.kind == "i"
+
+
+def test_a_mask_column_gives_lesion_masks(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4, 5] = 255
+    assert cv2.imwrite(str(tmp_path / "lesion.png"), mask)
+    text = rows("path,label,outline", "a.png,ill,lesion.png", "b.png,well,gone.png")
+    path = make(tmp_path, text)
+    with pytest.raises(FileNotFoundError, match="gone.png: no such file, row 3"):
+        open_source(path, mask_column="outline")
+    records = open_source(path, mask_column="outline", on_error="skip")
+    np.testing.assert_array_equal(records.read_mask(0), mask > 0)
+    assert "outline" not in records.table
+    assert open_source(path).read_mask is None
+    with pytest.raises(ValueError, match="No column shade .* Received: mask_column='shade'"):
+        open_source(path, mask_column="shade")

@@ -65,8 +65,7 @@ def _targets(target: Any, count: int, classes: int) -> np.ndarray:
     fits = targets.dtype.kind in "iu" and targets.shape in ((), (count,))
     if not fits or targets.min(initial=0) < 0 or targets.max(initial=0) >= classes:
         raise ValueError(
-            f"`target` must be None, a class from 0 to {classes - 1}, or one per image. "
-            f"Received: target={target}"
+            f"`target` must be None, a class from 0 to {classes - 1}, or one per image. Received: target={target}"
         )
     return np.broadcast_to(targets, (count,))
 

@@ -62,9 +62,7 @@ def explanation_figure(
     rows = [_panels(explanation, i, masks[i]) for i in range(count)]
     planes = [planes_through(grid, _point(explanation, i)) for i in range(count)]
     heights = relative_heights(planes[0], grid)
-    figure = Figure(
-        figsize=(CELL * len(rows[0]) + 0.3, count * (CELL * sum(heights) + 0.6)), layout="constrained"
-    )
+    figure = Figure(figsize=(CELL * len(rows[0]) + 0.3, count * (CELL * sum(heights) + 0.6)), layout="constrained")
     parts = np.atleast_1d(figure.subfigures(count, 1))
     for i, (part, panels) in enumerate(zip(parts, rows, strict=True)):
         part.suptitle(_title(explanation, i, names[i], labels[i]), x=0.01, ha="left", fontsize=9)
@@ -75,9 +73,7 @@ def explanation_figure(
 def _check(explanation: Explanation, **values: Sequence[Any] | None) -> None:
     for name, given in values.items():
         if given is not None and len(given) != len(explanation):
-            raise ValueError(
-                f"`{name}` must be one per image, {len(explanation)}. Received: {len(given)} {name}"
-            )
+            raise ValueError(f"`{name}` must be one per image, {len(explanation)}. Received: {len(given)} {name}")
     grid = explanation.images.shape[1:-1]
     for mask in values["masks"] or ():
         if mask is not None and mask.shape != grid:

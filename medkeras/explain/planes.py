@@ -50,9 +50,7 @@ def planes_through(shape: Sequence[int], point: Sequence[float]) -> list[Plane]:
     if len(shape) == 2:
         return [Plane("", (0, 1), None)]
     index = np.clip(np.rint(point), 0, np.array(shape) - 1).astype(int).tolist()
-    return [
-        Plane(name, axes, i) for name, axes, i in zip(NAMES, ((1, 2), (0, 2), (0, 1)), index, strict=True)
-    ]
+    return [Plane(name, axes, i) for name, axes, i in zip(NAMES, ((1, 2), (0, 2), (0, 1)), index, strict=True)]
 
 
 def relative_heights(planes: Sequence[Plane], shape: Sequence[int]) -> list[float]:

@@ -10,9 +10,7 @@ from medkeras.gradients import input_gradient
 from medkeras.models import ImageClassifier, Positions
 
 
-def effective_receptive_field(
-    model: ImageClassifier, pathway: str, *, samples: int = 32, seed: int = 0
-) -> np.ndarray:
+def effective_receptive_field(model: ImageClassifier, pathway: str, *, samples: int = 32, seed: int = 0) -> np.ndarray:
     """Measures how strongly each pixel drives the centre unit of a map, averaged over random images.
 
     It is the absolute gradient of the centre unit, summed over the map's channels, with respect to images of

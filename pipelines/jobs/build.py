@@ -25,9 +25,7 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
     preset = models.preset(config.model)
     rank = len(preset.input_shape) - 1
     if rank != len(info.image_shape) - 1:
-        raise ValueError(
-            f"{config.model} takes {rank}D images. Received: {info.name} with shape {info.image_shape}"
-        )
+        raise ValueError(f"{config.model} takes {rank}D images. Received: {info.name} with shape {info.image_shape}")
     if config.monitor == "accuracy" and tasks.is_multilabel(info.task):
         raise ValueError("A multilabel task is monitored by auc or loss. Received: monitor='accuracy'")
     arguments = {
@@ -39,9 +37,7 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
     known = inspect.signature(preset.architecture).parameters
     for name, value in config.model_options.items():
         if name not in known or name in arguments:
-            options = ", ".join(
-                n for n, p in known.items() if n not in arguments and p.kind is p.KEYWORD_ONLY
-            )
+            options = ", ".join(n for n, p in known.items() if n not in arguments and p.kind is p.KEYWORD_ONLY)
             raise ValueError(f"The options of {config.model} are {options}. Received: {name}={value!r}")
     model = models.create(config.model, **arguments, **config.model_options)
     model.compile(
@@ -67,9 +63,7 @@ def _loss(config: TrainConfig, data: Splits) -> keras.losses.Loss:
             raise ValueError("The multilabel focal loss takes no weights. Received: balance='class-weights'")
         return losses.BinaryFocalLoss() if multilabel else losses.FocalLoss()
     if multilabel and balanced:
-        return losses.MaskedBinaryCrossentropy(
-            positive_weights=positive_weights(data.records["train"].labels)
-        )
+        return losses.MaskedBinaryCrossentropy(positive_weights=positive_weights(data.records["train"].labels))
     return tasks.default_loss(data.info.task)
 
 

@@ -107,9 +107,7 @@ class TrainConfig:
         known = {field.name for field in dataclasses.fields(cls)} - {"run"}
         if not isinstance(values, dict) or set(values) != known:
             wrong = sorted(set(values) ^ known) if isinstance(values, dict) else values
-            raise ValueError(
-                f"A config.yaml holds every field of a run. Received: {run / 'config.yaml'}, {wrong}"
-            )
+            raise ValueError(f"A config.yaml holds every field of a run. Received: {run / 'config.yaml'}, {wrong}")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(run=str(run.path), **values)
 
@@ -131,7 +129,13 @@ class TrainConfig:
 
 
 def load_data(config: TrainConfig) -> "Splits":
-    """Opens the data of a run as its configuration says: the same records, splits and order every time."""
+    """Opens the data of a run as its configuration says: the same records, splits and order every time.
+
+    Example:
+        >>> config = TrainConfig(data="phantom", model="focusnet2d", run="runs/a", source_options={"images": 90})
+        >>> sum(load_data(config).info.counts.values())
+        90
+    """
     import pipelines
 
     return pipelines.load(
@@ -156,9 +160,7 @@ def check_same_splits(run: RunFolder, data: "Splits") -> None:
     """
     path = run / "splits.csv"
     if path.is_file() and path.read_text() != data.info.manifest.to_csv(index=False):
-        raise ValueError(
-            f"The data of a run must stay as in {path}. Received: other records in {data.info.name}"
-        )
+        raise ValueError(f"The data of a run must stay as in {path}. Received: other records in {data.info.name}")
 
 
 def _plain(value: Any) -> Any:

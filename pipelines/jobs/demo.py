@@ -3,18 +3,15 @@
 import os
 import pathlib
 
-import cv2
-import numpy as np
 from rich.console import Console
 
-from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.explain import explain_run
 from pipelines.jobs.export import export_run
 from pipelines.jobs.train import train
-from pipelines.run_folder import atomic_path
 
-EXPLAINED = 4
+EXPLAINED = 6
 
 
 def demo(out: str | os.PathLike = "demo", *, seed: int = 0, console: Console | None = None) -> pathlib.Path:
@@ -23,7 +20,7 @@ def demo(out: str | os.PathLike = "demo", *, seed: int = 0, console: Console | N
     Called again, it continues what was interrupted and repeats the rest.
 
     Args:
-        out: Folder of everything it makes: `run/`, `images/`, `maps/`, `saved_models/`.
+        out: Folder of everything it makes: `run/`, `maps/`, `saved_models/`.
         seed: Seed of the training.
         console: Where to print; nothing is printed by default.
 
@@ -36,8 +33,8 @@ def demo(out: str | os.PathLike = "demo", *, seed: int = 0, console: Console | N
         model="focusnet2d",
         run=str(out / "run"),
         image_size=48,
-        source_options={"images": 400},
-        epochs=10,
+        source_options={"images": 480},
+        epochs=16,
         learning_rate=2e-3,
         seed=seed,
     )
@@ -46,7 +43,7 @@ def demo(out: str | os.PathLike = "demo", *, seed: int = 0, console: Console | N
     console.rule("2. Evaluate")
     evaluate_run(run.path, console=console)
     console.rule("3. Explain")
-    explain_run(run.path, _write_images(config, out / "images"), out / "maps", seed=seed, console=console)
+    explain_run(run.path, out=out / "maps", samples=EXPLAINED, seed=seed, console=console)
     console.rule("4. Export")
     export_run(run.path, out / "saved_models", name="phantom", console=console)
     console.rule("Where to look")
@@ -58,14 +55,3 @@ def demo(out: str | os.PathLike = "demo", *, seed: int = 0, console: Console | N
     ):
         console.print(f"{what:24}{place}", highlight=False, soft_wrap=True)
     return out
-
-
-def _write_images(config: TrainConfig, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes test images of the last class as files, as a user would have them."""
-    test = load_data(config).records["test"]
-    chosen = np.flatnonzero(test.labels == len(test.class_names) - 1)[:EXPLAINED]
-    paths = [folder / f"{test.table['id'][i]}.png" for i in chosen]
-    for path, i in zip(paths, chosen, strict=True):
-        with atomic_path(path) as temporary:
-            cv2.imwrite(str(temporary), test.read(int(i)))
-    return paths

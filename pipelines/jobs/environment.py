@@ -12,7 +12,12 @@ PACKAGES = ("medkeras", "tensorflow", "keras", "numpy", "pandas", "opencv-python
 
 
 def environment() -> dict[str, Any]:
-    """Returns the versions, the machine and the command of this process, as plain values."""
+    """Returns the versions, the machine and the command of this process, as plain values.
+
+    Example:
+        >>> sorted(environment())
+        ['backend', 'command', 'cpu_count', 'packages', 'platform', 'python']
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -23,6 +23,14 @@ from pipelines.run_folder import RunFolder, atomic_path
 from pipelines.splits import label_names
 
 INTERVALS = ("auc", "accuracy")
+COLUMNS = {
+    "auc": "AUC",
+    "average_precision": "AP",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "f1": "F1",
+    "support": "images",
+}
 
 
 def evaluate_run(
@@ -80,9 +88,8 @@ def evaluate_run(
     is_main = data is None and split == "test"
     target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split))
     target.write_json("metrics.json", metrics)
-    target.write_text(
-        "predictions.csv", _predictions(records, probabilities, model, point).to_csv(index=False)
-    )
+    predictions = _predictions(records, probabilities, model, point).assign(split=metrics["split"])
+    target.write_text("predictions.csv", predictions.to_csv(index=False))
     for name, figure in _figures(records, probabilities, model, metrics).items():
         save_figure(figure, target / f"figures/{name}.png")
     history = figures.history_figure(pd.read_csv(folder / "history.csv"))
@@ -138,9 +145,7 @@ def _measure(
         operating_point=point,
     )
     draws = {"task": model.task, "groups": patients, "seed": seed}
-    intervals = {
-        name: bootstrap(name, records.labels, probabilities, **draws).to_dict() for name in INTERVALS
-    }
+    intervals = {name: bootstrap(name, records.labels, probabilities, **draws).to_dict() for name in INTERVALS}
     return metrics | {"intervals": intervals, "patients": len(np.unique(patients))}
 
 
@@ -171,17 +176,17 @@ def _name(records: Records, data: str | None, split: str | None) -> str:
 
 
 def _print(console: Console, metrics: dict[str, Any], target: RunFolder) -> None:
-    columns = ("auc", "average_precision", "sensitivity", "specificity", "f1", "support")
     frozen = metrics["operating_point"]
     table = Table(title=f"{metrics['count']} images of {metrics['patients']} patients, {metrics['split']}")
     table.add_column("class")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right")
     for name, row in metrics["per_class"].items():
         row = row | frozen["per_class"][name]
-        table.add_row(name, *(f"{row[c]:d}" if c == "support" else f"{row[c]:.3f}" for c in columns))
+        table.add_row(name, *(f"{row[c]:d}" if c == "support" else f"{row[c]:.3f}" for c in COLUMNS))
     console.print(table)
     for name, interval in metrics["intervals"].items():
         console.print(f"{name} {Interval(**interval)}", highlight=False)
-    console.print(f"accuracy at the frozen threshold {frozen['accuracy']:.3f}", highlight=False)
+    if frozen["thresholds"]:
+        console.print(f"accuracy at the frozen threshold {frozen['accuracy']:.3f}", highlight=False)
     console.print(f"measures, predictions and figures in {target.path}", highlight=False, soft_wrap=True)

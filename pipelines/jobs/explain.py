@@ -166,9 +166,7 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", stem)[:80]
 
 
-def _fixation_rows(
-    name: str, explanation: Explanation, stored: tuple[int, ...]
-) -> list[dict[str, str | int | float]]:
+def _fixation_rows(name: str, explanation: Explanation, stored: tuple[int, ...]) -> list[dict[str, str | int | float]]:
     """Returns the fixations of one image, from the model's pixels to those of the stored image."""
     looked = explanation.fixations
     if looked is None:

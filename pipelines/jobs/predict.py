@@ -42,6 +42,12 @@ def predict_run(
         FileNotFoundError: If the run or an input does not exist.
         ValueError: If an image cannot be read; nothing is written then.
         OSError: If `out` cannot be written.
+
+    Example:
+        >>> predict_run("no-such-run", ["scan.png"], "out.csv")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     console, out = console or Console(quiet=True), pathlib.Path(out)
     if on_error not in ("raise", "skip"):

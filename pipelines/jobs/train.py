@@ -43,12 +43,10 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
         OSError: If a file cannot be read or the folder cannot be written.
 
     Example:
-        >>> import tempfile
-        >>> folder = tempfile.mkdtemp() + "/run"
-        >>> config = TrainConfig(data="phantom", model="focusnet2d", run=folder, epochs=1, batch_size=16,
-        ...                      image_size=16, source_options={"images": 60})
-        >>> train(config).read_config()["epochs"]
-        1
+        >>> train(TrainConfig(data="no-such.csv", model="focusnet2d", run="runs/a"))
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: A source is phantom[:name], ... No such path: no-such.csv
     """
     console = console or Console(quiet=True)
     run = RunFolder(config.run)

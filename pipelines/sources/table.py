@@ -25,6 +25,7 @@ def open_table(
     label_columns: str | Sequence[str] | None = None,
     patient_column: str | None = None,
     split_column: str | None = None,
+    mask_column: str | None = None,
     class_names: Sequence[str] | None = None,
     root: str | None = None,
     on_error: str = "raise",
@@ -42,6 +43,8 @@ def open_table(
         patient_column: Column of the patients; by default `patient` or `patient_id` where there is one, else
             every image is a patient of its own.
         split_column: Column of `train`, `val` and `test`; by default `split` where there is one.
+        mask_column: Column of the paths of lesion masks, where there are masks; every pixel that is not 0
+            belongs to the lesion.
         class_names: The classes in order; by default the sorted values, or the names of the label columns. A
             whole number that is no class name counts as its index.
         root: Folder that the paths start from; by default that of the CSV.
@@ -67,6 +70,7 @@ def open_table(
     path_column = _column(table, csv, path_column, PATH_COLUMNS, "path_column")
     patient_column = _column(table, csv, patient_column, PATIENT_COLUMNS, "patient_column", optional=True)
     split_column = _column(table, csv, split_column, SPLIT_COLUMNS, "split_column", optional=True)
+    mask_column = _column(table, csv, mask_column, (), "mask_column", optional=True)
     columns = (
         (label_columns,) if isinstance(label_columns, str) or label_columns is None else tuple(label_columns)
     )
@@ -74,6 +78,7 @@ def open_table(
 
     ids = _ids(table[path_column], csv)
     paths = _paths(ids, csv, root, on_error)
+    masks = _paths(_filled(table[mask_column], csv), csv, root, on_error) if mask_column else None
     if len(columns) > 1 or (task and is_multilabel(task)):
         names, labels = tuple(class_names or columns), _label_matrix(table, columns, csv)
     else:
@@ -83,7 +88,7 @@ def open_table(
         "patient": _filled(table[patient_column], csv) if patient_column else ids,
         "split": _splits(table[split_column], csv) if split_column else "",
     }
-    used = {path_column, patient_column, split_column, *columns}
+    used = {path_column, patient_column, split_column, mask_column, *columns}
     metadata = {_free(name, roles): _typed(table[name]) for name in table if name not in used}
     return file_records(
         name=os.path.splitext(os.path.basename(csv))[0],
@@ -92,6 +97,7 @@ def open_table(
         table=pd.DataFrame(roles | metadata),
         labels=labels,
         paths=paths,
+        mask_of=masks and masks.__getitem__,
     )
 
 

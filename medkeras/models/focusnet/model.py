@@ -136,20 +136,22 @@ class FocusNet(ImageClassifier):
         priority_map = PriorityMap(name="priority")
         glimpse = Glimpse(self.extent, name="glimpse")
         integrate = self._integrator()
-        # Glimpses reach the recurrent cell on one scale, whatever the depth of the pathways.
-        scale = keras.layers.LayerNormalization(epsilon=1e-5, name="glimpse_norm")
+        # Residual sums grow with depth; what is compared, predicted and integrated has to be on one scale.
+        whole, peripheral, foveal = (_standardize(f"{name}_norm") for name in ("whole", "preview", "glimpse"))
         view = _whole_view(block, x)
         features, rank = view["features"], len(x.shape) - 2
-        seen = scale(global_average(features))
+        seen = whole(global_average(features))
         nowhere = ops.tile(ops.zeros_like(seen[:, :1]), (1, rank))
         state = ops.tile(ops.zeros_like(seen[:, :1]), (1, self.units))
+        gist = seen
         state = integrate(seen, state, nowhere, ops.zeros_like(seen))
         chosen = []
         for _ in range(self.saccades):
             chosen.append(priority_map([features, state, *(c["fixation"] for c in chosen)]))
             fixation = chosen[-1]["fixation"]
-            seen = scale(global_average(block(glimpse([x, fixation]), view=1)["features"])) * (1 - self.suppression)
-            state = integrate(seen, state, fixation, chosen[-1]["preview"])
+            glimpsed = block(glimpse([x, fixation]), view=1)["features"]
+            seen = foveal(global_average(glimpsed)) * (1 - self.suppression)
+            state = integrate(seen, state, fixation, peripheral(chosen[-1]["preview"]))
         # A glimpse's centre: the fixation, drawn in by what keeps the window inside the image.
         edges = tuple(x.shape[1:-1])
         spans = [glimpse.window(n)[1] for n in edges]
@@ -158,7 +160,8 @@ class FocusNet(ImageClassifier):
         centres = fixations * ops.convert_to_tensor(reach, dtype=fixations.dtype)
         extents = tuple(span / n for n, span in zip(edges, spans, strict=True))
         priorities = ops.stack([c["priority"] for c in chosen], axis=-1)
-        return state, self._points(view) | {
+        # The gist goes past the recurrence, which would fade it with every glimpse.
+        return ops.concatenate([gist, state], axis=-1), self._points(view) | {
             "priority": ExplainPoint(priorities, Grid(), "where to look next, one map per fixation"),
             "fixations": ExplainPoint(centres, Positions(extents), "places looked at, in order"),
         }
@@ -237,6 +240,11 @@ class FocusNet(ImageClassifier):
                 "compat",
             )
         }
+
+
+def _standardize(name: str) -> keras.layers.Layer:
+    """Returns a BatchNorm without weights, so that no feature can buy itself a larger prediction error."""
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=False, scale=False, name=name)
 
 
 def _whole_view(block: PathwayBlock, x: Any) -> dict[str, Any]:

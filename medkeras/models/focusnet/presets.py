@@ -20,7 +20,7 @@ PRESETS = {
         FocusNet,
         "FocusNet for images of 96 pixels and more",
         (128, 128, 1),
-        {"channels": 16, "depth": 5, "saccades": 3, "extent": 0.4},
+        {"channels": 8, "depth": 5, "saccades": 3, "extent": 0.4},
     ),
     "focusnet3d": Preset(
         FocusNet,

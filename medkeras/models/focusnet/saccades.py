@@ -50,10 +50,12 @@ class PriorityMap(keras.layers.Layer):
         self.units, self.radius = units, radius
         self.query = keras.layers.Dense(units, dtype=self.dtype_policy, name="query")
         self.key = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="key")
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, center=False, scale=False, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         """Makes the projections and the learned strength of the inhibition."""
         features, state = input_shape[:2]
+        self.norm.build(features)
         self.key.build(features)
         self.query.build(state)
         self.inhibition = self.add_weight(
@@ -66,7 +68,10 @@ class PriorityMap(keras.layers.Layer):
         grid, channels = tuple(features.shape[1:-1]), features.shape[-1]
         places = _grid_places(grid)
         tokens = ops.reshape(features, (-1, math.prod(grid), channels))
-        scores = ops.einsum("bnu,bu->bn", self.key(tokens), self.query(state)) / math.sqrt(self.units)
+        # The gradient of a place, taken from pixel differences, is noise to what sees; it trains the choice alone.
+        keys = self.key(self.norm(ops.stop_gradient(tokens)))
+        # Not divided by the root of `units`: a flat map would keep every fixation near the centre.
+        scores = ops.einsum("bnu,bu->bn", keys, self.query(ops.stop_gradient(state)))
         # Priority and place stay in float32: half precision would blur both on a large grid.
         scores = ops.cast(scores, "float32")
         for fixation in fixations:

@@ -1,0 +1,167 @@
+"""Figures of explanations: what is drawn, where, and on which scale."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from matplotlib.patches import Circle, Rectangle
+
+from medkeras.explain import Explanation, Fixations, explanation_figure, field_radius, receptive_field_figure
+from medkeras.explain.planes import planes_through
+from medkeras.explain.receptive_field import centre_of_mass
+
+RNG = np.random.default_rng(0)
+TITLES = ["fixations", "priority 1", "priority 2", "class map", "magno", "parvo", "konio"]
+
+
+def uniform(*shape):
+    return RNG.uniform(size=shape).astype("float32")
+
+
+def explanation(grid, count=2, channels=1, **changes):
+    places = uniform(count, 2, len(grid)) * 4 + 3
+    found = {
+        "images": uniform(count, *grid, channels),
+        "class_names": ("healthy", "lesion"),
+        "probabilities": np.array([[0.1, 0.9], [0.75, 0.25]], "float32")[:count],
+        "fixations": Fixations(places, np.stack([places - 2, places + 2], -1), uniform(count, 2, *grid)),
+        "class_map": uniform(count, *grid),
+        "pathways": {name: uniform(count, *grid) * 5 for name in TITLES[-3:]},
+    }
+    return Explanation(**found | changes)
+
+
+def pixels(figure):
+    """The rendered figure, so that drawing really happens."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=50)
+    file.seek(0)
+    return imread(file)
+
+
+@pytest.mark.parametrize(("grid", "rows"), [((12, 16), 1), ((8, 10, 12), 3)])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_each_image_has_its_rows_and_panels(grid, rows, channels):
+    names, labels = ["a.png", "b.png"], ["lesion", "lesion"]
+    figure = explanation_figure(explanation(grid, channels=channels), names=names, labels=labels)
+    assert len(figure.subfigs) == 2
+    for part in figure.subfigs:
+        assert len(part.axes) == rows * len(TITLES)
+        assert [ax.get_title() for ax in part.axes[: len(TITLES)]] == TITLES
+        assert all(ax.get_aspect() == 1 for ax in part.axes)
+    assert [part.get_suptitle() for part in figure.subfigs] == [
+        "a.png   true: lesion   predicted: lesion 0.90",
+        "b.png   true: lesion   predicted: healthy 0.75",
+    ]
+    assert np.ptp(pixels(figure)[..., :3]) > 0.9
+
+
+def test_what_the_model_lacks_is_left_out():
+    bare = explanation((12, 12), count=1, fixations=None, class_map=None, pathways={})
+    figure = explanation_figure(bare)
+    assert [ax.get_title() for ax in figure.subfigs[0].axes] == ["image"]
+    assert figure.subfigs[0].get_suptitle() == "predicted: lesion 0.90"
+    without_maps = explanation((12, 12), count=1)
+    without_maps = explanation(
+        (12, 12),
+        fixations=Fixations(without_maps.fixations.places, without_maps.fixations.boxes, None),
+        count=1,
+    )
+    titles = [ax.get_title() for ax in explanation_figure(without_maps).subfigs[0].axes]
+    assert titles == [title for title in TITLES if "priority" not in title]
+    assert explanation_figure(bare, labels=[""]).subfigs[0].get_suptitle().startswith("true: none")
+
+
+def test_windows_numbers_and_way_are_where_the_model_looked():
+    told = explanation((12, 16), count=1)
+    ax = explanation_figure(told).subfigs[0].axes[0]
+    windows = [p for p in ax.patches if isinstance(p, Rectangle)]
+    for window, box in zip(windows, told.fixations.boxes[0], strict=True):
+        (top, bottom), (left, right) = box
+        np.testing.assert_allclose(window.get_bbox().extents, [left, top, right, bottom], rtol=1e-5)
+    assert [t.get_text() for t in ax.texts if t.get_text()] == ["1", "2"]
+    arrows = [t for t in ax.texts if not t.get_text()]
+    way = [(7.5, 5.5), *(tuple(place[::-1]) for place in told.fixations.places[0])]
+    for arrow, start, end in zip(arrows, way[:-1], way[1:], strict=True):
+        np.testing.assert_allclose(arrow.xyann, start, rtol=1e-5)
+        np.testing.assert_allclose(arrow.xy, end, rtol=1e-5)
+
+
+def test_maps_keep_their_scale_and_the_class_map_is_clear_where_nothing_speaks():
+    told = explanation((12, 12), count=1)
+    told.class_map[0, :6] = 0
+    axes = explanation_figure(told).subfigs[0].axes
+    for ax, name in zip(axes[4:], TITLES[4:], strict=True):
+        (shown,) = ax.images
+        assert shown.get_clim() == (0, told.pathways[name].max())
+        assert ax.texts[0].get_text() == f"max {told.pathways[name].max():.2g}"
+    overlay = axes[3].images[1]
+    assert np.all(overlay.get_alpha()[:6] == 0) and overlay.get_alpha()[6:].max() > 0.5
+    empty = explanation((12, 12), count=1, class_map=np.zeros((1, 12, 12), "float32"))
+    assert "no place" in explanation_figure(empty).subfigs[0].axes[3].texts[0].get_text()
+
+
+def test_the_lesion_is_outlined_to_the_border_and_no_further():
+    mask = np.zeros((12, 16), bool)
+    mask[2:5, 10:] = True
+    figure = explanation_figure(explanation((12, 16), count=1), masks=[mask])
+    ax = figure.subfigs[0].axes[0]
+    (outline,) = ax.collections
+    left, bottom, right, top = outline.get_datalim(ax.transData).extents
+    np.testing.assert_allclose([left, right, bottom, top], [9.5, 15.5, 1.5, 4.5])
+    assert ax.get_xlim() == (-0.5, 15.5) and ax.get_ylim() == (11.5, -0.5)
+    assert all(not ax.collections for ax in figure.subfigs[0].axes[4:])
+    assert not explanation_figure(explanation((12, 16), count=1), masks=[~mask & mask]).subfigs[0].axes[0].collections
+
+
+def test_a_volume_is_cut_through_the_maximum_or_the_last_fixation():
+    told = explanation((8, 10, 12), count=1)
+    told.class_map[:] /= 2
+    told.class_map[0, 2, 7, 4] = 1.0
+    axes = explanation_figure(told).subfigs[0].axes
+    slices = [told.images[0, 2, ..., 0], told.images[0, :, 7, :, 0], told.images[0, :, :, 4, 0]]
+    for row, expected in enumerate(slices):
+        shown = axes[row * len(TITLES)].images[0].get_array()
+        np.testing.assert_array_equal(shown, expected)
+    assert [axes[row * len(TITLES)].get_ylabel() for row in range(3)] == [
+        "axial 2",
+        "coronal 7",
+        "sagittal 4",
+    ]
+    silent = explanation((8, 10, 12), count=1, class_map=np.zeros((1, 8, 10, 12), "float32"))
+    first = np.rint(silent.fixations.places[0, -1, 0]).astype(int)
+    assert explanation_figure(silent).subfigs[0].axes[0].get_ylabel() == f"axial {first}"
+
+
+@pytest.mark.parametrize(("grid", "rows"), [((20, 24), 1), ((12, 14, 16), 3)])
+def test_receptive_fields_have_their_radius(grid, rows):
+    fields = {name: uniform(*grid) ** 4 for name in ("magno", "parvo", "konio")}
+    figure = receptive_field_figure(fields)
+    axes = figure.axes[: 3 * rows]
+    for column, (name, field) in enumerate(fields.items()):
+        radius = field_radius(field)
+        assert axes[column].get_title() == f"{name}: radius {radius:.1f} px"
+        planes = planes_through(grid, centre_of_mass(field))
+        for row, plane in enumerate(planes):
+            ax = axes[row * 3 + column]
+            (circle,) = (p for p in ax.patches if isinstance(p, Circle))
+            down, across = centre_of_mass(field)[list(plane.axes)]
+            assert circle.center == (across, down) and circle.radius == radius
+            np.testing.assert_array_equal(ax.images[0].get_array(), plane.cut(field))
+    assert np.ptp(pixels(figure)[..., :3]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"names": ["a"]}, "1 names"),
+        ({"labels": ["a", "b", "c"]}, "3 labels"),
+        ({"masks": [np.ones((3, 3), bool), None]}, r"mask of shape \(3, 3\)"),
+    ],
+)
+def test_wrong_arguments_state_the_rule(options, text):
+    with pytest.raises(ValueError, match="Received: .*" + text):
+        explanation_figure(explanation((12, 12)), **options)
+    with pytest.raises(ValueError, match="Received: fields={}"):
+        receptive_field_figure({})
