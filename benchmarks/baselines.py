@@ -29,7 +29,7 @@ class PlainResNet(ImageClassifier):
         normalization: Any = "half",
         width: int = 32,
         stride: int = 1,
-        **kwargs: Any,
+        name: str = "plain_resnet",
     ) -> None:
         self.width, self.stride = width, stride
         image, x = image_input(input_shape, normalization)
@@ -47,7 +47,7 @@ class PlainResNet(ImageClassifier):
             class_names=class_names,
             normalization=normalization,
             explain_points={"features": ExplainPoint(x, Grid(), "the last feature map")},
-            **kwargs,
+            name=name,
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -26,10 +26,11 @@ def variant(text):
 
 def run_one(arguments, model, seed):
     """Trains and evaluates one model with one seed; returns its row of the table."""
+    from rich.console import Console
+
     from pipelines.jobs.config import TrainConfig
     from pipelines.jobs.evaluate import evaluate_run
     from pipelines.jobs.train import train
-    from rich.console import Console
 
     name, options = variant(model)
     config = TrainConfig(

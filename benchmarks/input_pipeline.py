@@ -50,9 +50,7 @@ def time_fit(model: keras.Model, data: Splits, steps: int) -> float:
     """Times the epoch after the first."""
     ends = []
     timer = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
-    model.fit(
-        data.train_stream(), steps_per_epoch=steps, epochs=2, shuffle=False, verbose=0, callbacks=[timer]
-    )
+    model.fit(data.train_stream(), steps_per_epoch=steps, epochs=2, shuffle=False, verbose=0, callbacks=[timer])
     return (ends[1] - ends[0]) / steps
 
 
@@ -61,9 +59,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         arguments.data, image_size=arguments.size, batch_size=arguments.batch, augment=arguments.augment
     )
     info = data.info
-    model = models.create(
-        arguments.model, input_shape=info.image_shape, num_classes=info.num_classes, task=info.task
-    )
+    model = models.create(arguments.model, input_shape=info.image_shape, num_classes=info.num_classes, task=info.task)
     model.compile("adam", tasks.default_loss(info.task), jit_compile=False)
     fixed = tf.data.Dataset.from_tensors(next(iter(data.train))).cache().repeat()
     batch = data.pipelines["train"].batch_size
@@ -89,9 +85,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=None, help="pixels per side; the images' own by default")
     parser.add_argument("--augment", default="standard", help="preset of augmentations")
     parser.add_argument("--steps", type=int, default=30, help="training steps that are timed")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="rounds of all three, of which the median counts"
-    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all three, of which the median counts")
     arguments = parser.parse_args()
     rates = measure(arguments)
     ratio = rates["fit"] / min(rates["pipeline"], rates["model"])

@@ -110,18 +110,14 @@ def main():
     arguments = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    parts = [
-        cubes_of(*read_subject(arguments.data / "volumes" / "pyradiomics", name), rng) for name in SUBJECTS
-    ]
+    parts = [cubes_of(*read_subject(arguments.data / "volumes" / "pyradiomics", name), rng) for name in SUBJECTS]
     subjects = np.repeat(SUBJECTS, [len(labels) for _, labels in parts])
     records = records_of(np.concatenate([c for c, _ in parts]), np.concatenate([y for _, y in parts]), subjects)
     rows = []
     for held_out in SUBJECTS:
         train, test = np.flatnonzero(subjects != held_out), np.flatnonzero(subjects == held_out)
         for seed in range(arguments.seeds):
-            auc, accuracy = train_and_test(
-                arguments.model, records, train, test, epochs=arguments.epochs, seed=seed
-            )
+            auc, accuracy = train_and_test(arguments.model, records, train, test, epochs=arguments.epochs, seed=seed)
             rows.append({"tested": held_out, "seed": seed, "auc": auc, "accuracy": accuracy})
             print(json.dumps(rows[-1]), flush=True)
     frame = pd.DataFrame(rows).groupby("tested", sort=False)[["auc", "accuracy"]].agg(["mean", "min", "max"])

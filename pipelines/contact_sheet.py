@@ -53,9 +53,7 @@ def _title(records: Records) -> str:
 
 
 def _label(axes: Axes, name: str, count: int) -> None:
-    axes.set_ylabel(
-        f"{name}\n{count}", rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=8
-    )
+    axes.set_ylabel(f"{name}\n{count}", rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=8)
 
 
 def _choose(records: Records, row: int, count: int, seed: int) -> np.ndarray:
@@ -83,9 +81,7 @@ def _draw(axes: Axes, records: Records, index: int) -> None:
         # A margin of zeros closes the outline of a lesion that touches the border.
         padded = np.pad(mask, 1).astype(float)
         height, width = padded.shape
-        axes.contour(
-            range(-1, width - 1), range(-1, height - 1), padded, [0.5], colors=OUTLINE, linewidths=0.9
-        )
+        axes.contour(range(-1, width - 1), range(-1, height - 1), padded, [0.5], colors=OUTLINE, linewidths=0.9)
         axes.set(xlim=(-0.5, width - 2.5), ylim=(height - 2.5, -0.5))
     axes.set_xlabel(_short(name), fontsize=6, color=FAINT, labelpad=2)
 

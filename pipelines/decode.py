@@ -105,9 +105,7 @@ def to_float(image: np.ndarray) -> np.ndarray:
             f"A float image must be finite. Received: {(~np.isfinite(image)).sum()} values NaN or infinite"
         )
     if image.min() < 0 or image.max() > 1:
-        raise ValueError(
-            f"A float image must lie in [0, 1]. Received: {image.min():.4g} to {image.max():.4g}"
-        )
+        raise ValueError(f"A float image must lie in [0, 1]. Received: {image.min():.4g} to {image.max():.4g}")
     return image.astype(np.float32)
 
 
@@ -132,9 +130,7 @@ def fit(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     shape = tuple(shape)
     rank = len(shape) - 1
     if rank not in (2, 3) or image.ndim not in (rank, rank + 1):
-        raise ValueError(
-            f"An image of {rank} axes and its channels is needed. Received: {image.shape} for {shape}"
-        )
+        raise ValueError(f"An image of {rank} axes and its channels is needed. Received: {image.shape} for {shape}")
     image = to_float(image.reshape(_with_channels(image.shape, rank)))
     if shape[-1] < image.shape[-1]:  # Fewer channels first: less to resize.
         image = _fit_channels(image, shape[-1])
@@ -230,9 +226,7 @@ def _check_size(image_size: int | Sequence[int] | None, rank: int) -> tuple[int,
     size = (image_size,) * rank if isinstance(image_size, int) else tuple(image_size)
     if len(size) != rank or min(size) < 1:
         axes = "(height, width)" if rank == 2 else "(depth, height, width)"
-        raise ValueError(
-            f"`image_size` must be one side or {axes}, positive. Received: image_size={image_size}"
-        )
+        raise ValueError(f"`image_size` must be one side or {axes}, positive. Received: image_size={image_size}")
     return size
 
 

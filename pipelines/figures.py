@@ -56,9 +56,7 @@ def roc_figure(labels: Any, probabilities: Any, *, task: str, class_names: Seque
     return figure
 
 
-def precision_recall_figure(
-    labels: Any, probabilities: Any, *, task: str, class_names: Sequence[str]
-) -> Figure:
+def precision_recall_figure(labels: Any, probabilities: Any, *, task: str, class_names: Sequence[str]) -> Figure:
     """Draws the precision-recall curve of class 1, or of each class against the rest, or of each label.
 
     Args:
@@ -81,9 +79,7 @@ def precision_recall_figure(
         recalls, precisions = precision_recall_curve(positive, scores)[:2] if _both(positive) else ([], [])
         label = _label(name, "AP", average_precision(positive, scores), positive)
         axes.plot(recalls, precisions, drawstyle="steps-post", label=label, **style)
-    axes.set(
-        xlabel="recall (sensitivity)", ylabel="precision", title=f"Precision-recall curve, n = {len(labels)}"
-    )
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision", title=f"Precision-recall curve, n = {len(labels)}")
     _legend(axes, "lower left")
     return figure
 

@@ -127,9 +127,7 @@ def load(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     augmentations = choose(augment)
-    records, rejected = _readable(
-        open_records(source, task=task, on_error=on_error, **source_options), on_error
-    )
+    records, rejected = _readable(open_records(source, task=task, on_error=on_error, **source_options), on_error)
     image_shape = common_shape(records, image_size=image_size, channels=channels)
     splits = split_records(records, fractions=fractions, seed=seed)
     in_memory = decoded_bytes(records, image_shape) <= memory_limit
@@ -167,9 +165,7 @@ def open_records(
     if not isinstance(source, Records):
         return open_source(source, task=task, on_error=on_error, **source_options)
     if source_options:
-        raise ValueError(
-            f"Records are open already and take no options. Received: {', '.join(source_options)}"
-        )
+        raise ValueError(f"Records are open already and take no options. Received: {', '.join(source_options)}")
     if task is None:
         return source
     if is_multilabel(task) != is_multilabel(source.task):

@@ -102,9 +102,7 @@ def _given_splits(records: Records) -> np.ndarray:
             f"Received: split='{split[i]}' for {records.table['id'][i]}"
         )
     if not (split == "train").any():
-        raise ValueError(
-            f"A source that gives splits must give train. Received: {', '.join(np.unique(split))}"
-        )
+        raise ValueError(f"A source that gives splits must give train. Received: {', '.join(np.unique(split))}")
     given = pd.Series(split).groupby(records.table["patient"].to_numpy()).unique()
     for patient, names in given[given.map(len) > 1].head(1).items():
         raise ValueError(f"A patient must stand in one split. Received: {patient} in {' and '.join(names)}")
@@ -115,9 +113,7 @@ def _share_out(records: Records, shares: Mapping[str, float], seed: int) -> np.n
     """Gives each record's patient one of the splits, the rarest class first, where it is needed most."""
     patients, patient = np.unique(records.table["patient"].to_numpy(dtype=str), return_inverse=True)
     if len(patients) < len(shares):
-        raise ValueError(
-            f"There must be a patient for each of {', '.join(shares)}. Received: {len(patients)} patients"
-        )
+        raise ValueError(f"There must be a patient for each of {', '.join(shares)}. Received: {len(patients)} patients")
     counts = _counts_by_patient(records, patient)
     share = np.array(list(shares.values())) / sum(shares.values())
     wanted = share[:, None] * counts.sum(axis=0)

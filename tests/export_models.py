@@ -69,9 +69,7 @@ def crop_weights(centre, size):
 class Pool3DNet(ImageClassifier):
     """A model that LiteRT's builtin operators cannot hold: it has a 3D max pooling."""
 
-    def __init__(
-        self, input_shape, *, num_classes, task=None, class_names=None, normalization="none", name="pool"
-    ):
+    def __init__(self, input_shape, *, num_classes, task=None, class_names=None, normalization="none", name="pool"):
         image, x = image_input(input_shape, normalization)
         x = keras.layers.GlobalAveragePooling3D()(keras.layers.MaxPooling3D(2)(x))
         super().__init__(

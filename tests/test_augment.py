@@ -123,9 +123,7 @@ def test_eager_graph_and_xla_agree(shape):
         for augmentation, own in zip(augment.augmentations, parameters, strict=True):
             eager = augmentation.apply(eager, own)
         np.testing.assert_allclose(graph, eager, atol=1e-5)
-    np.testing.assert_allclose(
-        tf.function(augment)(images, 2, indices), augment(images, 2, indices), atol=1e-5
-    )
+    np.testing.assert_allclose(tf.function(augment)(images, 2, indices), augment(images, 2, indices), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -163,9 +161,7 @@ def test_keras_layers_repeat_in_tf_data(layer):
     images = images_of((8, 8, 1), 4)
 
     def epoch():
-        dataset = tf.data.Dataset.range(12).map(
-            lambda e: augment(images, e, tf.range(4)), num_parallel_calls=4
-        )
+        dataset = tf.data.Dataset.range(12).map(lambda e: augment(images, e, tf.range(4)), num_parallel_calls=4)
         return np.stack(list(dataset.as_numpy_iterator()))
 
     first = epoch()

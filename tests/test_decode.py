@@ -71,11 +71,7 @@ def test_alpha_is_dropped(tmp_path):
 def test_jpeg_header_tells_the_decoded_shape(tmp_path, image, progressive):
     path = write(tmp_path / "a.jpg", image, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
     decoded = read_image(path)
-    assert (
-        header_shape(path.read_bytes())
-        == read_shape(path)
-        == (*decoded.shape[:2], 1 if image.ndim == 2 else 3)
-    )
+    assert header_shape(path.read_bytes()) == read_shape(path) == (*decoded.shape[:2], 1 if image.ndim == 2 else 3)
 
 
 @pytest.mark.parametrize("fraction", [0.02, 0.3, 0.7, 0.95, 0.999])
@@ -208,9 +204,7 @@ def test_grey_is_luma_and_rgb_is_repetition():
     np.testing.assert_array_equal(fit(GREY, (20, 30, 3)), np.repeat(to_float(GREY)[..., None], 3, -1))
 
 
-@pytest.mark.parametrize(
-    ("stored", "wanted"), [((4, 4), (4, 4, 4, 1)), ((4, 4, 3), (4, 4, 2)), ((4, 4), (4, 4))]
-)
+@pytest.mark.parametrize(("stored", "wanted"), [((4, 4), (4, 4, 4, 1)), ((4, 4, 3), (4, 4, 2)), ((4, 4), (4, 4))])
 def test_fit_refuses(stored, wanted):
     with pytest.raises(ValueError, match="Received"):
         fit(np.zeros(stored, np.uint8), wanted)

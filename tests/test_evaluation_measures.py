@@ -152,9 +152,7 @@ def test_the_frozen_threshold_gives_a_second_accuracy():
     scores = np.array([0.1, 0.2, 0.3, 0.4])
     probabilities = np.stack([1 - scores, scores], 1)
     point = evaluation.OperatingPoint("binary", (0.25,), "by hand")
-    result = evaluate(
-        [0, 0, 1, 1], probabilities, task="binary", class_names=["no", "yes"], operating_point=point
-    )
+    result = evaluate([0, 0, 1, 1], probabilities, task="binary", class_names=["no", "yes"], operating_point=point)
     assert result["accuracy"] == 0.5
     assert result["operating_point"]["accuracy"] == 1.0
     assert result["operating_point"]["thresholds"] == [0.25]

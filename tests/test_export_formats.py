@@ -122,9 +122,7 @@ def test_litert_holds_builtin_operators_and_a_free_batch(exported):
     model, _, file = exported
     found = check_builtin(file)
     assert found == operators(file) == sorted(found)
-    assert {"MAX_POOL_2D", "BATCH_MATMUL", "CONV_3D" if len(model.image_shape) == 4 else "CONV_2D"} <= set(
-        found
-    )
+    assert {"MAX_POOL_2D", "BATCH_MATMUL", "CONV_3D" if len(model.image_shape) == 4 else "CONV_2D"} <= set(found)
     runner = load_interpreter(file).get_signature_runner("serving_default")
     assert runner.get_input_details()["image"]["shape_signature"].tolist() == [-1, *model.image_shape]
 
@@ -198,16 +196,12 @@ def test_compare_sees_other_weights(exported):
     a, b = expected(other, x), LiteRTModel(file).predict(x)
     by_size = np.abs(a["logits"] - b["logits"]) / np.maximum(1, np.abs(a["logits"]))
     assert report["logits"]["max"] == pytest.approx(by_size.max())
-    assert report["probabilities"]["mean"] == pytest.approx(
-        np.abs(a["probabilities"] - b["probabilities"]).mean()
-    )
+    assert report["probabilities"]["mean"] == pytest.approx(np.abs(a["probabilities"] - b["probabilities"]).mean())
 
 
 def test_compare_sees_a_broken_export(exported, monkeypatch):
     model, _, file = exported
-    monkeypatch.setattr(
-        LiteRTModel, "predict", lambda self, x: {k: v * np.nan for k, v in expected(model, x).items()}
-    )
+    monkeypatch.setattr(LiteRTModel, "predict", lambda self, x: {k: v * np.nan for k, v in expected(model, x).items()})
     with pytest.raises(ValueError, match="differ by nan"):
         compare(model, images(model, 1), litert=file)
 

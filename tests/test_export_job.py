@@ -19,9 +19,7 @@ from pipelines.run_folder import RunFolder
 
 def make_run(path, *, data="phantom", image_size=16, **options):
     """A run folder as training leaves it, with an untrained model."""
-    config = TrainConfig(
-        data=str(data), model="focusnet2d_tiny", run=str(path), image_size=image_size, **options
-    )
+    config = TrainConfig(data=str(data), model="focusnet2d_tiny", run=str(path), image_size=image_size, **options)
     info = load_data(config).info
     keras.utils.set_random_seed(0)
     model = GlimpseNet(info.image_shape, num_classes=info.num_classes, class_names=info.class_names)
@@ -83,9 +81,7 @@ def test_real_images_pass_the_comparison(run, real_data, tmp_path):
 
 def test_a_missed_bound_publishes_nothing(run, tmp_path, monkeypatch):
     def missed(*args, **kwargs):
-        raise ValueError(
-            "The litert export must agree with Keras to 0.0001. Received: logits that differ by 1"
-        )
+        raise ValueError("The litert export must agree with Keras to 0.0001. Received: logits that differ by 1")
 
     monkeypatch.setattr(export, "compare", missed)
     with pytest.raises(ValueError, match="must agree"):

@@ -110,9 +110,7 @@ def test_figures_are_saved_as_pictures(tmp_path):
         figure.savefig(tmp_path / f"{name}.png")
         picture = matplotlib.image.imread(tmp_path / f"{name}.png")
         assert picture[..., :3].std() > 0.05
-        border = np.concatenate(
-            [picture[0, :, :3], picture[-1, :, :3], picture[:, 0, :3], picture[:, -1, :3]]
-        )
+        border = np.concatenate([picture[0, :, :3], picture[-1, :, :3], picture[:, 0, :3], picture[:, -1, :3]])
         np.testing.assert_array_equal(border, 1)
 
 

@@ -161,12 +161,16 @@ def test_priority_is_a_distribution_and_avoids_earlier_fixations():
 
 
 def test_the_fixation_follows_the_priority():
+    """The place that answers the query is looked at, and its features are the preview."""
     layer = PriorityMap(1)
-    features = np.zeros((1, 5, 5, 1), "float32")
-    features[0, 4, 0] = 50.0
-    layer([features, np.ones((1, 1), "float32")])
-    layer.set_weights([np.zeros_like(w) if w.ndim == 1 else np.ones_like(w) for w in layer.get_weights()])
-    np.testing.assert_allclose(layer([features, np.ones((1, 1), "float32")])["fixation"], [[0.8, -0.8]], atol=1e-4)
+    features, state = np.zeros((1, 5, 5, 2), "float32"), np.ones((1, 1), "float32")
+    features[0, 4, 0] = 3.0, -3.0
+    layer([features, state])
+    layer.query.kernel.assign([[1.0]])
+    layer.key.kernel.assign([[20.0], [-20.0]])
+    chosen = layer([features, state])
+    np.testing.assert_allclose(chosen["fixation"], [[0.8, -0.8]], atol=1e-4)
+    np.testing.assert_allclose(chosen["preview"], [[3.0, -3.0]], atol=1e-4)
 
 
 def test_prediction_error_drives_the_state_and_is_a_loss():
@@ -190,6 +194,23 @@ def test_the_whole_view_decides_where_to_look():
     places = model.tensors("fixations").predict(uniform(6, 32, 32, 1), verbose=0)["fixations"]
     assert places.shape == (6, 2, 2)
     assert np.abs(places).max() <= 0.5  # a window of half the edge stays inside
+
+
+def test_the_gradient_of_a_place_trains_the_choice_alone():
+    """What is seen at a place moves query and key, but neither features nor state."""
+    import tensorflow as tf
+
+    layer = PriorityMap(4)
+    features, state = tf.constant(uniform(1, 4, 4, 3)), tf.constant(uniform(1, 5))
+    with tf.GradientTape() as tape:
+        tape.watch([features, state])
+        layer([features, state])
+        place = tf.reduce_sum(layer([features, state])["fixation"] ** 2)
+    kernels = [layer.query.kernel.value, layer.key.kernel.value]
+    *dead, query, key = tape.gradient(place, [features, state, *kernels])
+    assert dead == [None, None]
+    assert np.abs(query).max() > 0
+    assert np.abs(key).max() > 0
 
 
 @pytest.mark.parametrize("integration", ["predictive", "gru"])
@@ -227,6 +248,7 @@ def test_prediction_weight_reaches_the_loss():
         ({"input_shape": (8, 8, 1)}, r"input_shape=\(8, 8, 1\)"),
         ({"input_shape": (28, 28)}, r"input_shape=\(28, 28\)"),
         ({"normalization": "imagenet"}, "normalization='imagenet'"),
+        ({"wings": 2}, "wings=2"),
         ({"normalization": "z-score"}, "normalization='z-score'"),
         ({"class_names": ["a"]}, "class_names="),
         ({"task": "binary", "num_classes": 3}, "num_classes=3"),

@@ -39,9 +39,7 @@ def make(n=22, shape=(6, 6), dtype=np.uint8, multilabel=False):
 
 def numbers(batches):
     """Batches of images of `make` as lists of record numbers."""
-    return [
-        np.rint(images.reshape(len(images), -1)[:, 0] * 255).astype(int).tolist() for images, _ in batches
-    ]
+    return [np.rint(images.reshape(len(images), -1)[:, 0] * 255).astype(int).tolist() for images, _ in batches]
 
 
 def take(dataset, n):
@@ -69,18 +67,14 @@ def test_shapes_and_types_are_static(shape):
     pipeline = InputPipeline(make(shape=shape), image_shape=(*shape, 1), batch_size=8, augmentations=STANDARD)
     for dataset, batch in ((pipeline.stream(), 8), (pipeline.epoch(), 8), (pipeline.batches(), None)):
         images, labels = dataset.element_spec
-        assert images == tf.TensorSpec((batch, *shape, 1), tf.float32) and labels == tf.TensorSpec(
-            (batch,), tf.int32
-        )
+        assert images == tf.TensorSpec((batch, *shape, 1), tf.float32) and labels == tf.TensorSpec((batch,), tf.int32)
     images, _ = next(iter(pipeline.stream()))
     assert images.shape == (8, *shape, 1) and 0 <= images.numpy().min() <= images.numpy().max() <= 1
 
 
 def test_unknown_labels_arrive_as_nan():
     records = make(multilabel=True)
-    (_, labels), *_ = (
-        InputPipeline(records, image_shape=(6, 6, 1), batch_size=22).batches().as_numpy_iterator()
-    )
+    (_, labels), *_ = InputPipeline(records, image_shape=(6, 6, 1), batch_size=22).batches().as_numpy_iterator()
     assert labels.dtype == np.float32 and np.isnan(labels).any()
     np.testing.assert_array_equal(labels, records.labels)
 
@@ -140,9 +134,7 @@ def test_fit_with_initial_epoch_sees_the_batches_of_an_uninterrupted_fit():
 
 def test_a_finite_epoch_changes_with_each_iteration_and_repeats_with_the_seed():
     def epochs(seed):
-        dataset = InputPipeline(
-            make(), image_shape=(6, 6, 1), batch_size=4, seed=seed, augmentations=STANDARD
-        ).epoch()
+        dataset = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4, seed=seed, augmentations=STANDARD).epoch()
         assert dataset.cardinality() == 5
         return [list(dataset.as_numpy_iterator()) for _ in range(3)]
 

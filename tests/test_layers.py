@@ -68,6 +68,13 @@ def test_sampling_equals_a_numpy_twin(rank):
         np.testing.assert_allclose(ours[i], linear_twin(images[i], [p[i] for p in positions]), atol=1e-5)
 
 
+@pytest.mark.parametrize(("shape", "cells"), [((32, 14), 7), ((28, 5), 3), ((6, 9, 8), 4)])
+def test_average_grid_equals_the_keras_layer(shape, cells):
+    inputs = uniform(2, *shape, 3)
+    oracle = {2: keras.layers.AdaptiveAveragePooling2D, 3: keras.layers.AdaptiveAveragePooling3D}[len(shape)](cells)
+    np.testing.assert_allclose(layers.average_grid(inputs, cells), oracle(inputs), atol=1e-6)
+
+
 def test_a_glimpse_at_a_whole_pixel_is_a_slice():
     images = uniform(1, 9, 9, 1)
     layer = layers.Glimpse(5 / 9)

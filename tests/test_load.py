@@ -40,9 +40,7 @@ def test_the_datasets_have_the_promised_shape(phantom):
     assert (info.task, info.image_shape, info.num_classes) == ("binary", (16, 16, 1), 2)
     for dataset in (phantom.train, phantom.val, phantom.test, phantom.train_stream(2)):
         images, labels = next(iter(dataset))
-        assert (
-            images.shape[1:] == info.image_shape and images.dtype == tf.float32 and labels.dtype == tf.int32
-        )
+        assert images.shape[1:] == info.image_shape and images.dtype == tf.float32 and labels.dtype == tf.int32
     assert phantom.train.cardinality() == phantom.steps_per_epoch == info.counts["train"] // 8
 
 
@@ -66,9 +64,7 @@ def test_arrays_are_the_images_in_record_order_unaugmented(split):
 
 
 def test_plain_keras_trains_on_it(phantom):
-    model = keras.Sequential(
-        [keras.Input(phantom.info.image_shape), keras.layers.Flatten(), keras.layers.Dense(2)]
-    )
+    model = keras.Sequential([keras.Input(phantom.info.image_shape), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     history = model.fit(phantom.train, validation_data=phantom.val, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all() and len(history["val_loss"]) == 2
@@ -83,9 +79,7 @@ def test_every_kind_of_phantom(name):
 
 
 def test_options_reach_the_pipeline():
-    data = pipelines.load(
-        make(good()), task="ordinal", channels=3, image_size=(4, 6), augment=[Flip()], batch_size=2
-    )
+    data = pipelines.load(make(good()), task="ordinal", channels=3, image_size=(4, 6), augment=[Flip()], batch_size=2)
     assert data.info.task == "ordinal" and data.info.image_shape == (4, 6, 3)
     assert next(iter(data.train))[0].shape == (2, 4, 6, 3)
 

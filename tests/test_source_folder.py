@@ -20,11 +20,7 @@ def test_class_folders_without_splits(tmp_path):
     (tmp_path / "a" / ".DS_Store").write_text("hidden")
     make(tmp_path, ".cache/z.png")
     records = open_source(tmp_path)
-    assert (
-        records.name == tmp_path.name
-        and records.task == "multiclass"
-        and records.class_names == ("a", "b", "c")
-    )
+    assert records.name == tmp_path.name and records.task == "multiclass" and records.class_names == ("a", "b", "c")
     assert records.table["id"].tolist() == ["a/x.Tiff", "b/10.JPG", "b/2.png", "c/deep/er/1.bmp"]
     assert records.labels.tolist() == [0, 1, 1, 2]
     assert set(records.table["split"]) == {""} and records.table["patient"].equals(records.table["id"])
@@ -52,9 +48,7 @@ def test_masks_of_another_suffix(tmp_path):
     make(tmp_path / "masks", "a/1.png", value=0)
     make(tmp_path / "masks", "b/2.png", value=1)
     records = open_source(tmp_path / "images", masks=str(tmp_path / "masks"))
-    assert (
-        records.read_mask(0).dtype == bool and not records.read_mask(0).any() and records.read_mask(1).all()
-    )
+    assert records.read_mask(0).dtype == bool and not records.read_mask(0).any() and records.read_mask(1).all()
     make(tmp_path / "masks", "b/2.png", shape=(4, 8))
     with pytest.raises(ValueError, match="size of its image"):
         records.read_mask(1)

@@ -16,9 +16,7 @@ def make(shape=(8, 8), counts=(6, 3, 3), classes=2, columns=1, **extra):
     for split, n in zip(("train", "val", "test"), counts, strict=True):
         if n:
             arrays[f"{split}_images"] = RNG.integers(0, 256, (n, *shape), dtype=np.uint8)
-            arrays[f"{split}_labels"] = (
-                (np.arange(n * columns) % classes).reshape(n, columns).astype(np.uint8)
-            )
+            arrays[f"{split}_labels"] = (np.arange(n * columns) % classes).reshape(n, columns).astype(np.uint8)
     return arrays | extra
 
 
@@ -80,10 +78,7 @@ def test_val_and_test_may_be_absent(tmp_path):
 
 
 def test_masks_become_boolean(tmp_path):
-    masks = {
-        f"{s}_masks": RNG.integers(0, 2, (n, 8, 8)).astype(np.uint8) * 255
-        for s, n in (("train", 6), ("test", 3))
-    }
+    masks = {f"{s}_masks": RNG.integers(0, 2, (n, 8, 8)).astype(np.uint8) * 255 for s, n in (("train", 6), ("test", 3))}
     arrays = make(counts=(6, 0, 3)) | masks
     records = open_source(save(tmp_path / "a.npz", arrays))
     np.testing.assert_array_equal(records.read_mask(7), masks["test_masks"][1] == 255)
@@ -108,9 +103,7 @@ def test_pneumoniamnist_has_eight_shared_images(real_data, caplog):
     records = open_source(real_data / "pneumoniamnist" / "pneumoniamnist_rebuilt.npz")
     assert records.table["split"].value_counts().to_dict() == {"train": 4698, "val": 524, "test": 624}
     assert records.task == "binary" and records.class_names == ("normal", "pneumonia")
-    assert (
-        "8 images occur in more than one split; dropped 10 of train" in caplog.text
-    )  # Two stand there twice.
+    assert "8 images occur in more than one split; dropped 10 of train" in caplog.text  # Two stand there twice.
 
 
 def test_busi_and_chest_npz_are_read(real_data):

@@ -75,9 +75,7 @@ def test_a_lesion_looks_as_its_class_says(name):
         roughness[kind].append(image[mask].std() / body)
     mean, rough = ({c: np.mean(v) for c, v in part.items()} for part in (contrast, roughness))
     assert mean["bright"] > 0.3 and mean["dark"] < -0.2
-    assert mean["dark"] < min(mean["ring"], mean["speckled"]) and mean["bright"] > max(
-        mean["ring"], mean["speckled"]
-    )
+    assert mean["dark"] < min(mean["ring"], mean["speckled"]) and mean["bright"] > max(mean["ring"], mean["speckled"])
     assert rough["speckled"] > rough["bright"]
 
 

@@ -26,11 +26,7 @@ def test_names_patients_splits_and_metadata(tmp_path):
         "9,c.png,ill,8,test,y",
     )
     records = open_source(make(tmp_path, text))
-    assert (
-        records.task == "binary"
-        and records.class_names == ("ill", "well")
-        and records.labels.tolist() == [0, 1, 0]
-    )
+    assert records.task == "binary" and records.class_names == ("ill", "well") and records.labels.tolist() == [0, 1, 0]
     assert records.table["patient"].tolist() == ["007", "007", "8"]
     assert records.table["split"].tolist() == ["train", "train", "test"]
     assert records.table.columns.tolist() == ["id", "patient", "split", "age", "site"]

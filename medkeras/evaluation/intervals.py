@@ -149,9 +149,7 @@ def _interval(
     measure: Callable[[Any], float], count: int, groups: Any, repeats: int, level: float, seed: int
 ) -> Interval:
     if repeats < 1 or not 0 < level < 1:
-        raise ValueError(
-            f"`repeats` must be >= 1 and `level` in (0, 1). Received: repeats={repeats}, level={level}"
-        )
+        raise ValueError(f"`repeats` must be >= 1 and `level` in (0, 1). Received: repeats={repeats}, level={level}")
     draws = np.array([measure(rows) for rows in _resamples(count, groups, repeats, seed)])
     draws = draws[~np.isnan(draws)]
     tail = (1 - level) / 2

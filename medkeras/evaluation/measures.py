@@ -70,9 +70,7 @@ def rank_classes(ranking: Measure, labels: np.ndarray, probabilities: np.ndarray
     return np.array([ranking(*pair) for pair in one_vs_rest(labels, probabilities, task=task)])
 
 
-def one_vs_rest(
-    labels: np.ndarray, probabilities: np.ndarray, *, task: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def one_vs_rest(labels: np.ndarray, probabilities: np.ndarray, *, task: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields, for each class or label, which images are positive and their scores; unknown labels left out.
 
     Example:

@@ -63,9 +63,7 @@ def evaluate(
     if operating_point is not None and operating_point.task != task:
         raise ValueError(f"The operating point is of a {operating_point.task} task. Received: task={task!r}")
 
-    ranked = {
-        name: rank_classes(ranking, labels, probabilities, task=task) for name, ranking in RANKINGS.items()
-    }
+    ranked = {name: rank_classes(ranking, labels, probabilities, task=task) for name, ranking in RANKINGS.items()}
     decisions = OperatingPoint.default(task, len(names)).apply(probabilities)
     result = {"task": task, "class_names": names, "count": len(labels)}
     result |= _report(labels, decisions, ranked, task, names)

@@ -100,9 +100,7 @@ class OperatingPoint:
         return cls(values["task"], None if thresholds is None else tuple(thresholds), values["rule"])
 
 
-def choose_operating_point(
-    labels: Any, probabilities: Any, *, task: str, rule: str = "youden"
-) -> OperatingPoint:
+def choose_operating_point(labels: Any, probabilities: Any, *, task: str, rule: str = "youden") -> OperatingPoint:
     """Chooses the thresholds on labelled images that are not the test images.
 
     A threshold lies midway between two neighbouring scores, so rounding or a slightly different runtime does

@@ -53,9 +53,7 @@ def inference_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]
     return infer
 
 
-def write_labels(
-    path: pathlib.Path, model: ImageClassifier, operating_point: Mapping[str, Any] | None = None
-) -> None:
+def write_labels(path: pathlib.Path, model: ImageClassifier, operating_point: Mapping[str, Any] | None = None) -> None:
     """Writes what a caller of an exported file must know as JSON: names, task, input, outputs, thresholds.
 
     Args:

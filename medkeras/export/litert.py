@@ -119,9 +119,7 @@ def check_builtin(path: str | os.PathLike) -> list[str]:
     """
     found = operators(path)
     if foreign := [name for name in found if name != name.upper()]:
-        raise ValueError(
-            f"A LiteRT file must hold builtin operators only. Received: {path} with {', '.join(foreign)}"
-        )
+        raise ValueError(f"A LiteRT file must hold builtin operators only. Received: {path} with {', '.join(foreign)}")
     return found
 
 
@@ -195,8 +193,6 @@ class LiteRTModel:
         """
         images = np.ascontiguousarray(images, dtype=np.float32)
         if len(images) == 0 or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"`images` must be (batch, *{self.image_shape}). Received: images.shape={images.shape}"
-            )
+            raise ValueError(f"`images` must be (batch, *{self.image_shape}). Received: images.shape={images.shape}")
         parts = [self._run(**{INPUT: images[i : i + batch_size]}) for i in range(0, len(images), batch_size)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

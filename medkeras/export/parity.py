@@ -107,6 +107,5 @@ def _check(name: str, report: dict[str, Any], bound: float) -> None:
         found = report[output]["max"]
         if not found <= bound:
             raise ValueError(
-                f"The {name} export must agree with Keras to {bound:g}. "
-                f"Received: {output} that differ by {found:.3g}"
+                f"The {name} export must agree with Keras to {bound:g}. Received: {output} that differ by {found:.3g}"
             )

@@ -8,6 +8,7 @@ gradient run on every backend, under XLA, and in LiteRT with builtin operators.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 # One equation per axis: the sampled axis is contracted in place, the others pass through.
@@ -50,7 +51,40 @@ def sample_axes(images: Any, positions: Sequence[Any]) -> Any:
         >>> tuple(sample_axes(ops.ones((1, 4, 4, 3)), [rows, columns]).shape)
         (1, 2, 2, 3)
     """
-    for axis, equation in enumerate(_EQUATIONS[len(positions)]):
-        matrix = interpolation_matrix(positions[axis], images.shape[1 + axis])
+    matrices = [interpolation_matrix(p, n) for p, n in zip(positions, images.shape[1:-1], strict=True)]
+    return _apply(matrices, images)
+
+
+def average_grid(features: Any, cells: int) -> Any:
+    """Averages a map over a grid of `cells` per axis, as adaptive average pooling does.
+
+    Cell `i` of an axis of `n` pixels covers `floor(i n / cells)` to `ceil((i + 1) n / cells)`; cells overlap where
+    `n` is no multiple. Keras' own layer gives NaN in the last cells on JAX (3.15.1).
+
+    Args:
+        features: `(batch, *spatial, channels)` with two or three spatial axes.
+        cells: Cells per axis.
+
+    Returns:
+        `(batch, cells, ..., channels)`.
+
+    Example:
+        >>> ops.convert_to_numpy(average_grid(ops.reshape(ops.arange(9.0), (1, 3, 3, 1)), 2))[0, ..., 0].tolist()
+        [[2.0, 3.0], [5.0, 6.0]]
+    """
+    matrices = []
+    for length in features.shape[1:-1]:
+        matrix = np.zeros((cells, length), "float32")
+        for cell in range(cells):
+            start, end = cell * length // cells, -(-(cell + 1) * length // cells)
+            matrix[cell, start:end] = 1 / (end - start)
+        matrices.append(ops.convert_to_tensor(matrix))
+    return _apply(matrices, features)
+
+
+def _apply(matrices: Sequence[Any], images: Any) -> Any:
+    """Contracts each spatial axis with its matrix, `(batch, samples, size)` or one for all `(samples, size)`."""
+    for matrix, equation in zip(matrices, _EQUATIONS[len(matrices)], strict=True):
+        equation = equation if len(matrix.shape) == 3 else equation.removeprefix("b")
         images = ops.einsum(equation, ops.cast(matrix, images.dtype), images)
     return images

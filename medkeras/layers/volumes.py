@@ -102,9 +102,7 @@ class GroupedConv(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if groups < 1 or filters % groups:
-            raise ValueError(
-                f"`filters` must be a multiple of `groups`. Received: filters={filters}, groups={groups}"
-            )
+            raise ValueError(f"`filters` must be a multiple of `groups`. Received: filters={filters}, groups={groups}")
         self.filters, self.kernel_size, self.groups = filters, kernel_size, groups
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)

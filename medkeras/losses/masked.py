@@ -80,7 +80,5 @@ def per_class(name: str, weights: list[float] | None, logits: Any) -> Any:
     """Returns one weight per column of `logits`, float32 `(classes,)`."""
     classes = logits.shape[-1]
     if weights is not None and len(weights) != classes:
-        raise ValueError(
-            f"`{name}` must have one value for each of {classes} classes. Received: {name}={weights}"
-        )
+        raise ValueError(f"`{name}` must have one value for each of {classes} classes. Received: {name}={weights}")
     return ops.ones((classes,), "float32") if weights is None else ops.convert_to_tensor(weights, "float32")

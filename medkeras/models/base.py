@@ -31,6 +31,7 @@ class ImageClassifier(keras.Model):
         normalization: What the first layer does, see `image_input`.
         explain_points: Named tensors with the rule that folds each back to the image grid.
         stochastic: The dropout layers that Monte Carlo sampling turns on.
+        name: Name of the model.
 
     Attributes:
         image_shape, num_classes, task, class_names, normalization: As given.
@@ -53,9 +54,9 @@ class ImageClassifier(keras.Model):
         normalization: Any,
         explain_points: Mapping[str, ExplainPoint],
         stochastic: Sequence[keras.layers.Layer] = (),
-        **kwargs: Any,
+        name: str | None = None,
     ) -> None:
-        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+        super().__init__(inputs=inputs, outputs=logits, name=name)
         self.image_shape = tuple(int(n) for n in image_shape)
         self.num_classes = num_classes
         self.task = tasks.check_task(task or tasks.default_task(num_classes), num_classes)

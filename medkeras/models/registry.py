@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,9 +63,7 @@ def preset(name: str) -> Preset:
     return _PRESETS[name]
 
 
-def create(
-    name: str, *, input_shape: Sequence[int] | None = None, num_classes: int, **options: Any
-) -> ImageClassifier:
+def create(name: str, *, input_shape: Sequence[int] | None = None, num_classes: int, **options: Any) -> ImageClassifier:
     """Builds a model by name.
 
     Args:
@@ -82,5 +81,9 @@ def create(
         (None, 2)
     """
     chosen = preset(name)
+    known = list(inspect.signature(chosen.architecture).parameters)
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"The options of {name} are {', '.join(known[2:])}. Received: {option}={value!r}")
     arguments = {"name": name.replace("-", "_"), **chosen.options, **options}
     return chosen.architecture(input_shape or chosen.input_shape, num_classes=num_classes, **arguments)

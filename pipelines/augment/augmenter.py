@@ -42,9 +42,7 @@ class Augmenter:
         array([1., 1., 0., 1.], dtype=float32)
     """
 
-    def __init__(
-        self, augmentations: Sequence[Augmentation], *, image_shape: Sequence[int], seed: int = 0
-    ) -> None:
+    def __init__(self, augmentations: Sequence[Augmentation], *, image_shape: Sequence[int], seed: int = 0) -> None:
         self.augmentations, self.image_shape, self.seed = tuple(augmentations), tuple(image_shape), seed
         # Compiled one by one: fused, the gather of a warp would compute what comes before it once per corner.
         self._apply = [tf.function(a.apply, jit_compile=a.compiled) for a in self.augmentations]

@@ -33,8 +33,7 @@ class Affine:
     def __post_init__(self) -> None:
         if not (0 <= self.rotation <= 180 and self.scale >= 0 and 0 <= self.translation < 1):
             raise ValueError(
-                "`rotation` must be in [0, 180] degrees, `scale` >= 0 and `translation` in [0, 1). "
-                f"Received: {self}"
+                f"`rotation` must be in [0, 180] degrees, `scale` >= 0 and `translation` in [0, 1). Received: {self}"
             )
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:

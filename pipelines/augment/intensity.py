@@ -31,9 +31,7 @@ class Intensity:
 
     def __post_init__(self) -> None:
         if not (0 <= self.brightness < 1 and 0 <= self.contrast < 1 and self.gamma >= 0):
-            raise ValueError(
-                f"`brightness` and `contrast` must be in [0, 1) and `gamma` >= 0. Received: {self}"
-            )
+            raise ValueError(f"`brightness` and `contrast` must be in [0, 1) and `gamma` >= 0. Received: {self}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tuple[tf.Tensor, ...]:
         """Returns the shift, the contrast factor and the exponent, scalars."""

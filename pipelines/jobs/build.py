@@ -1,7 +1,5 @@
 """From a configuration to a compiled model: architecture, optimizer, loss and balance."""
 
-import inspect
-
 import keras
 
 from medkeras import losses, models, tasks
@@ -22,8 +20,7 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
     """
     keras.utils.set_random_seed(config.seed)
     info = data.info
-    preset = models.preset(config.model)
-    rank = len(preset.input_shape) - 1
+    rank = len(models.preset(config.model).input_shape) - 1
     if rank != len(info.image_shape) - 1:
         raise ValueError(f"{config.model} takes {rank}D images. Received: {info.name} with shape {info.image_shape}")
     if config.monitor == "accuracy" and tasks.is_multilabel(info.task):
@@ -34,11 +31,8 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
         "task": info.task,
         "class_names": info.class_names,
     }
-    known = inspect.signature(preset.architecture).parameters
-    for name, value in config.model_options.items():
-        if name not in known or name in arguments:
-            options = ", ".join(n for n, p in known.items() if n not in arguments and p.kind is p.KEYWORD_ONLY)
-            raise ValueError(f"The options of {config.model} are {options}. Received: {name}={value!r}")
+    for name in arguments.keys() & config.model_options.keys():
+        raise ValueError(f"What follows from the data is no option. Received: {name}={config.model_options[name]!r}")
     model = models.create(config.model, **arguments, **config.model_options)
     model.compile(
         optimizer=keras.optimizers.AdamW(_schedule(config, data), weight_decay=config.weight_decay),

@@ -80,9 +80,7 @@ def export_run(
         model = load_model(run)
         images = _samples(run, model, data, samples, source_options)
     with contextlib.ExitStack() as stack:
-        staged = {
-            form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats
-        }
+        staged = {form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats}
         files = _write(model, name, staged, _operating_point(run), console)
         with console.status("Comparing with Keras"):
             parity = compare(model, images, **files)

@@ -90,9 +90,7 @@ def _belongs(path: str, folder: str) -> bool:
 def _check_types(files: list[str], folder: str) -> None:
     for path in files:
         if not is_image(path):
-            raise ValueError(
-                f"Cannot read {os.path.join(folder, path)}: not one of {', '.join(IMAGE_SUFFIXES)}"
-            )
+            raise ValueError(f"Cannot read {os.path.join(folder, path)}: not one of {', '.join(IMAGE_SUFFIXES)}")
 
 
 def _splits_and_classes(files: list[str], folder: str) -> tuple[list[str], list[str]]:
@@ -119,9 +117,7 @@ def _class_names(split: list[str], label: list[str], folder: str) -> list[str]:
             f"Every class of val and test is in train, which has {names}. Received: {folder} with {others}"
         )
     if len(names) < 2:
-        raise ValueError(
-            f"A folder source needs at least two classes with images. Received: {folder} with {names}"
-        )
+        raise ValueError(f"A folder source needs at least two classes with images. Received: {folder} with {names}")
     return names
 
 
@@ -131,9 +127,7 @@ def _patients(files: list[str], pattern: str | None) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(
-            f"`patient_pattern` is no regular expression ({error}). Received: {pattern!r}"
-        ) from error
+        raise ValueError(f"`patient_pattern` is no regular expression ({error}). Received: {pattern!r}") from error
     if compiled.groups != 1:
         raise ValueError(f"`patient_pattern` must have one group. Received: patient_pattern={pattern!r}")
     found = [compiled.search(path) for path in files]
@@ -151,7 +145,5 @@ def _masks(masks: str, files: list[str], on_error: str) -> Callable[[int], str]:
     wanted = [os.path.splitext(path)[0] for path in files]
     missing = next((path for path, stem in zip(files, wanted, strict=True) if stem not in found), None)
     if missing and on_error == "raise":
-        raise FileNotFoundError(
-            f"Every image needs a mask of its name in {masks}. Received: {missing} without"
-        )
+        raise FileNotFoundError(f"Every image needs a mask of its name in {masks}. Received: {missing} without")
     return lambda i: os.path.join(masks, found.get(wanted[i], files[i]))

@@ -60,9 +60,7 @@ def _read_mask(path: str, image_path: str) -> np.ndarray:
     mask = mask.any(axis=2) if mask.ndim == 3 else mask
     size = read_shape(image_path)[:2]
     if mask.shape != size:
-        raise ValueError(
-            f"Cannot read {path}: a mask has the size of its image, {size}. Received: {mask.shape}"
-        )
+        raise ValueError(f"Cannot read {path}: a mask has the size of its image, {size}. Received: {mask.shape}")
     return mask
 
 
@@ -81,7 +79,5 @@ def files_below(folder: str) -> list[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = os.path.relpath(parent, folder)
-        found += [
-            os.path.normpath(os.path.join(relative, name)) for name in files if not name.startswith(".")
-        ]
+        found += [os.path.normpath(os.path.join(relative, name)) for name in files if not name.startswith(".")]
     return sorted(path.replace(os.sep, "/") for path in found)

@@ -62,19 +62,11 @@ def open_medmnist(
     parts = {split: _part(arrays, split, path) for split in SPLITS if f"{split}_images" in arrays}
     if "train" not in parts or len({images.shape[1:] for images, _, _ in parts.values()}) != 1:
         shapes = {split: images.shape for split, (images, _, _) in parts.items()}
-        raise ValueError(
-            f"Cannot read {path}: it needs train_images, and one size in all splits. Received: {shapes}"
-        )
+        raise ValueError(f"Cannot read {path}: it needs train_images, and one size in all splits. Received: {shapes}")
     known = SETS.get(path.stem.split("_")[0])
     labels = np.concatenate([labels for _, labels, _ in parts.values()])
     if task is None:
-        task = (
-            known.task
-            if known
-            else "multilabel"
-            if labels.shape[1] > 1
-            else default_task(_num_classes(labels))
-        )
+        task = known.task if known else "multilabel" if labels.shape[1] > 1 else default_task(_num_classes(labels))
     if class_names is None:
         class_names = arrays.get("classes", known.class_names if known else range(_num_classes(labels)))
     records = _records(path.stem, task, tuple(str(c) for c in class_names), labels, parts)
@@ -89,11 +81,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if key in wanted}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (
-            "object arrays are not read"
-            if "allow_pickle" in str(error) and zipfile.is_zipfile(path)
-            else "no npz"
-        )
+        reason = "object arrays are not read" if "allow_pickle" in str(error) and zipfile.is_zipfile(path) else "no npz"
         raise ValueError(f"Cannot read {path}: {reason}, or damaged") from error
 
 
@@ -163,9 +151,7 @@ def _class_indices(labels: np.ndarray, name: str) -> np.ndarray:
 
 def _without_shared(records: Records) -> Records:
     """Drops the images of a split that a later split holds too, pixel for pixel."""
-    digests = [
-        hashlib.blake2b(records.read(i).tobytes(), digest_size=16).digest() for i in range(len(records))
-    ]
+    digests = [hashlib.blake2b(records.read(i).tobytes(), digest_size=16).digest() for i in range(len(records))]
     keep, later = np.ones(len(records), bool), set()
     for split in reversed(SPLITS):
         members = np.flatnonzero(records.table["split"] == split)
@@ -187,9 +173,7 @@ def _official_file(name: str) -> pathlib.Path:
     """Returns the cached file of an official set, after downloading it if needed."""
     flag, _, size = name.partition("_")
     if flag not in SETS:
-        raise ValueError(
-            f"A MedMNIST set is a path to an .npz or one of {', '.join(SETS)}. Received: name={name!r}"
-        )
+        raise ValueError(f"A MedMNIST set is a path to an .npz or one of {', '.join(SETS)}. Received: name={name!r}")
     md5 = {("" if pixels == 28 else str(pixels)): digest for pixels, digest in SETS[flag].md5.items()}
     if size not in md5:
         sizes = ", ".join(f"{flag}_{s}" if s else flag for s in md5)

@@ -240,14 +240,10 @@ def _blob(rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray, turn:
     return _Blob(centre.astype(np.float32), (rotation / radii[:, None]).astype(np.float32))
 
 
-def _waves(
-    rng: np.random.Generator, points: np.ndarray, count: int, *, low: float, high: float
-) -> np.ndarray:
+def _waves(rng: np.random.Generator, points: np.ndarray, count: int, *, low: float, high: float) -> np.ndarray:
     """Returns a smooth texture of unit scale: plane waves of `low` to `high` radians per unit length."""
     rank = len(points)
-    vectors = np.stack([_direction(rng, rank) * rng.uniform(low, high) for _ in range(count)]).astype(
-        np.float32
-    )
+    vectors = np.stack([_direction(rng, rank) * rng.uniform(low, high) for _ in range(count)]).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, size=(count, 1)).astype(np.float32)
     angles = _dot(vectors, points) + phases.reshape(-1, *[1] * rank)
     return np.cos(angles).sum(0) * np.sqrt(2 / count)

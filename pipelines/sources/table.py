@@ -71,9 +71,7 @@ def open_table(
     patient_column = _column(table, csv, patient_column, PATIENT_COLUMNS, "patient_column", optional=True)
     split_column = _column(table, csv, split_column, SPLIT_COLUMNS, "split_column", optional=True)
     mask_column = _column(table, csv, mask_column, (), "mask_column", optional=True)
-    columns = (
-        (label_columns,) if isinstance(label_columns, str) or label_columns is None else tuple(label_columns)
-    )
+    columns = (label_columns,) if isinstance(label_columns, str) or label_columns is None else tuple(label_columns)
     columns = tuple(_column(table, csv, name, LABEL_COLUMNS, "label_columns") for name in columns)
 
     ids = _ids(table[path_column], csv)
@@ -106,9 +104,7 @@ def _read(csv: str) -> pd.DataFrame:
     if not os.path.isfile(csv):
         raise FileNotFoundError(f"No such file: {csv}")
     try:
-        table = pd.read_csv(
-            csv, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
-        )
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     except (ValueError, OSError) as error:
         raise ValueError(f"Cannot read {csv}: {' '.join(str(error).split())}") from error
     if len(table) == 0:
@@ -129,9 +125,7 @@ def _column(
     found = next((c for c in ((name,) if name is not None else usual) if c in table), None)
     if found is None and (name is not None or not optional):
         wanted = name or " or ".join(usual)
-        raise ValueError(
-            f"No column {wanted} in {csv}, which has {', '.join(table)}. Received: {option}={name!r}"
-        )
+        raise ValueError(f"No column {wanted} in {csv}, which has {', '.join(table)}. Received: {option}={name!r}")
     return found
 
 
@@ -143,8 +137,7 @@ def _ids(paths: pd.Series, csv: str) -> list[str]:
     repeated = np.flatnonzero(paths.duplicated())
     if len(repeated):
         raise ValueError(
-            f"An image stands in one row. "
-            f"Received: {paths[repeated[0]]} again in row {_row(repeated[0])} of {csv}"
+            f"An image stands in one row. Received: {paths[repeated[0]]} again in row {_row(repeated[0])} of {csv}"
         )
     return _filled(paths, csv)
 
@@ -153,8 +146,7 @@ def _filled(values: pd.Series, csv: str) -> list[str]:
     blank = np.flatnonzero(values == "")
     if len(blank):
         raise ValueError(
-            f"Every row needs a value in column {values.name}. "
-            f"Received: row {_row(blank[0])} of {csv} without"
+            f"Every row needs a value in column {values.name}. Received: row {_row(blank[0])} of {csv} without"
         )
     return values.tolist()
 

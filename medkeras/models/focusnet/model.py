@@ -23,7 +23,8 @@ class FocusNet(ImageClassifier):
 
     The whole image passes the magno, parvo and konio pathways. From their features and the state, a priority map
     chooses a fixation; a window around it passes the same pathways; the state predicts what will be seen there
-    and is updated by the error; and so on. The last state is classified.
+    and is updated by the error; and so on. The last state is classified, together with the gist: the features of
+    the whole view, averaged.
 
     Args:
         input_shape: `(height, width, channels)` or `(depth, height, width, channels)`.
@@ -43,6 +44,7 @@ class FocusNet(ImageClassifier):
         dropout: Rate in front of the classifier's last layer, in [0, 1).
         compat: `"repaired"` builds the published model with the repairs that make it run, weight for weight;
             then only `channels`, `saccades`, `units` and `suppression` apply.
+        name: Name of the model.
 
     Input shape:
         `(batch, *input_shape)`, float in [0, 1].
@@ -83,7 +85,7 @@ class FocusNet(ImageClassifier):
         suppression: float = 0.3,
         dropout: float = 0.2,
         compat: str | None = None,
-        **kwargs: Any,
+        name: str = "focusnet",
     ) -> None:
         if channels is None:
             channels = published.CHANNELS.get(len(input_shape) - 1, 16) if compat else 16
@@ -105,7 +107,7 @@ class FocusNet(ImageClassifier):
             normalization=normalization,
             explain_points=points,
             stochastic=stochastic,
-            **kwargs,
+            name=name,
         )
 
     def _check(self, input_shape: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from medkeras.layers import GroupedConv, HalvingMaxPool, conv, global_average
+from medkeras.layers import GroupedConv, HalvingMaxPool, average_grid, conv, global_average
 
 PATHWAYS = ("magno", "parvo", "konio")
 
@@ -280,18 +280,12 @@ class PathwayBlock(keras.layers.Layer):
         shapes = [column.compute_output_shape(input_shape) for column in self.columns]
         self.cross_norm.build(shapes)
         self.gate.build((None, shapes[0][-1]))
-        if self.pooled:
-            pooling = {
-                2: keras.layers.AdaptiveAveragePooling2D,
-                3: keras.layers.AdaptiveAveragePooling3D,
-            }[len(input_shape) - 2]
-            self.pool = pooling(self.pooled, data_format="channels_last", dtype=self.dtype_policy)
 
     def call(self, inputs: Any, view: int = 0, training: bool = False) -> dict[str, Any]:
         """Returns the combined features and the three pathways."""
         maps = [column(inputs, view=view, training=training) for column in self.columns]
         if self.pooled:
-            maps = [self.pool(m) for m in maps]
+            maps = [average_grid(m, self.pooled) for m in maps]
         normalized = self.cross_norm(maps)
         gate = self.gate(global_average(normalized[0]))
         gate = ops.reshape(gate, (-1, *([1] * (len(inputs.shape) - 2)), 3))
