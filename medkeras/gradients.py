@@ -23,7 +23,7 @@ def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, An
         on the input.
 
     Raises:
-        NotImplementedError: If Keras runs on another backend than TensorFlow or JAX.
+        ValueError: If Keras runs on another backend than TensorFlow or JAX.
 
     Example:
         >>> value, gradient = input_gradient(lambda x: keras.ops.sum(x**2, axis=-1), [[1.0, 2.0], [0.0, 3.0]])
@@ -35,7 +35,7 @@ def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, An
     inputs = keras.ops.convert_to_tensor(inputs)
     backend = keras.backend.backend()
     if backend not in _GRADIENTS:
-        raise NotImplementedError(
+        raise ValueError(
             f"Input gradients need one of the backends {', '.join(_GRADIENTS)}. Received: backend={backend!r}"
         )
     return _GRADIENTS[backend](function, inputs)

@@ -103,6 +103,8 @@ for name, shape in (("focusnet2d_tiny", (16, 16, 1)), ("focusnet3d_tiny", (8, 8,
     model.save("MODEL")
     again = keras.models.load_model("MODEL", compile=False)
     np.testing.assert_allclose(again(x), model(x), atol=1e-5)
+repaired = medkeras.models.create("focusnet2d", input_shape=(14, 14, 1), num_classes=2, compat="repaired", saccades=1)
+assert np.isfinite(repaired(np.ones((1, 14, 14, 1), "float32"))).all()
 assert not any(m.split(".")[0] == "tensorflow" for m in sys.modules)
 print("trained")
 """

@@ -33,8 +33,9 @@ def compare(
         images: Samples, `(batch, *image_shape)` in [0, 1]; real ones tell more than noise.
         saved_model: A folder written by `export_saved_model`.
         litert: A file written by `export_litert`.
-        bounds: The largest difference allowed per format, by default
-            `{"saved_model": 1e-5, "litert": 1e-4}`; a quantised LiteRT file needs a wider one.
+        bounds: The largest difference of a probability allowed per format, by default
+            `{"saved_model": 1e-5, "litert": 1e-4}`; a quantised LiteRT file needs a wider one. Logits are reported
+            and not bounded: a trained model can amplify the rounding of another runtime to 1e-4 of a logit.
 
     Returns:
         `samples`, and per given format: `probabilities` and `logits`, each with `max` and `mean` absolute
@@ -103,9 +104,8 @@ def _decision(probabilities: np.ndarray, task: str) -> np.ndarray:
 
 
 def _check(name: str, report: dict[str, Any], bound: float) -> None:
-    for output in OUTPUTS:
-        found = report[output]["max"]
-        if not found <= bound:
-            raise ValueError(
-                f"The {name} export must agree with Keras to {bound:g}. Received: {output} that differ by {found:.3g}"
-            )
+    found = report["probabilities"]["max"]
+    if not found <= bound:
+        raise ValueError(
+            f"The {name} export must agree with Keras to {bound:g}. Received: probabilities that differ by {found:.3g}"
+        )
