@@ -78,13 +78,13 @@ def average_grid(features: Any, cells: int) -> Any:
         for cell in range(cells):
             start, end = cell * length // cells, -(-(cell + 1) * length // cells)
             matrix[cell, start:end] = 1 / (end - start)
-        matrices.append(ops.convert_to_tensor(matrix))
+        # One matrix per image: LiteRT has no product with a matrix that all images share.
+        matrices.append(ops.broadcast_to(matrix, (ops.shape(features)[0], cells, length)))
     return _apply(matrices, features)
 
 
 def _apply(matrices: Sequence[Any], images: Any) -> Any:
-    """Contracts each spatial axis with its matrix, `(batch, samples, size)` or one for all `(samples, size)`."""
+    """Contracts each spatial axis with its matrix `(batch, samples, size)`."""
     for matrix, equation in zip(matrices, _EQUATIONS[len(matrices)], strict=True):
-        equation = equation if len(matrix.shape) == 3 else equation.removeprefix("b")
         images = ops.einsum(equation, ops.cast(matrix, images.dtype), images)
     return images
