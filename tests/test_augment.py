@@ -185,7 +185,7 @@ def test_nothing_chosen_changes_nothing(choice):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: choose("strong"), "none, light, standard or a list.*augment='strong'"),
+        (lambda: choose("wild"), "none, light, standard, strong or a list.*augment='wild'"),
         (lambda: choose([Flip(), 3]), "augment with 3"),
         (lambda: Flip(("time",)), r"axes=\('time',\)"),
         (lambda: Augmenter([Flip(("depth",))], image_shape=(4, 4, 1)), "Only volumes"),

@@ -120,7 +120,7 @@ def with_nan():
             "class 'a'.*test 0",
         ),
         (make(good()), {"batch_size": 0}, "batch_size=0"),
-        (make(good()), {"augment": "strong"}, "augment='strong'"),
+        (make(good()), {"augment": "wild"}, "augment='wild'"),
         (make(good()), {"on_error": "ignore"}, "on_error='ignore'"),
         (make(good()), {"task": "multilabel"}, "task='multilabel'"),
         (make(good()), {"images": 3}, "take no options. Received: images"),

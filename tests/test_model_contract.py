@@ -45,7 +45,8 @@ def test_gives_finite_float32_logits(model):
 
 def test_rows_are_independent(model):
     x = images(model)
-    np.testing.assert_allclose(model(x)[1:2], model(x[1:2]), atol=1e-5)
+    # Another batch size sums in another order; a true dependence would show in the first digits.
+    np.testing.assert_allclose(model(x)[1:2], model(x[1:2]), rtol=1e-4, atol=1e-5)
 
 
 def test_config_is_total_and_plain(model):
