@@ -199,3 +199,28 @@ def test_nothing_chosen_changes_nothing(choice):
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class TransformationOfAnotherForm(keras.layers.Layer):
+    """Like KerasCV's layers: the method has the name of the core's, and another signature."""
+
+    def get_random_transformation(self, **kwargs):
+        raise TypeError("not the core's")
+
+    def call(self, images, training=False):
+        return 1 - images if training else images
+
+
+def test_layers_of_another_library_are_just_called():
+    images = tf.random.stateless_uniform((4, 8, 8, 1), (0, 1))
+    augment = Augmenter(choose([TransformationOfAnotherForm()]), image_shape=(8, 8, 1))
+    np.testing.assert_allclose(augment(images, 0, [0, 1, 2, 3]), 1 - images, atol=1e-6)
+
+
+def test_keras_cv_layers_plug_in():
+    keras_cv = pytest.importorskip("keras_cv", reason="the extra [keras-cv] is not installed")
+    images = tf.random.stateless_uniform((4, 16, 16, 3), (0, 1))
+    layers = [keras_cv.layers.RandomShear(x_factor=0.3), keras_cv.layers.RandomCutout(0.5, 0.5)]
+    changed = Augmenter(choose(layers), image_shape=(16, 16, 3))(images, 0, [0, 1, 2, 3])
+    assert changed.shape == images.shape
+    assert np.abs(changed - images).max() > 0.1

@@ -36,7 +36,7 @@ class KerasLayer:
     def apply(self, images: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
         """Calls the layer in training mode."""
         layer = self.layer
-        if not hasattr(layer, "get_random_transformation"):
+        if not hasattr(layer, "transform_images"):  # KerasCV has a transformation of another form
             return tf.ensure_shape(layer(images, training=True), images.shape)
         transformation = layer.get_random_transformation(images, training=True, seed=_KeySeed(parameters[0]))
         return tf.ensure_shape(layer.transform_images(images, transformation, training=True), images.shape)
