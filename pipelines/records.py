@@ -30,6 +30,10 @@ class Records:
         read_mask: Record index to a boolean lesion mask on the image's grid, where the source has masks.
         read_shape: Record index to the stored shape with channels, `(H, W, C)` or `(D, H, W, C)`, where the
             source knows it without decoding; see `pipelines.decode.stored_shapes`.
+        fingerprint: Record index to a short string that changes when the stored image does (a file's size and
+            time, say), so that a cache knows what it holds; None where the source cannot tell.
+        train_labels: Labels to train with where they differ from what is known, float32 `(n, labels)` with
+            values in [0, 1] or NaN: a policy for uncertain labels. Validation and test see `labels` alone.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Records:
     rank: int = 2
     read_mask: Callable[[int], np.ndarray] | None = None
     read_shape: Callable[[int], tuple[int, ...]] | None = None
+    fingerprint: Callable[[int], str] | None = None
+    train_labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_task(self.task, len(self.class_names))
@@ -51,6 +57,7 @@ class Records:
                 f"Every record needs a label. Received: {len(self.table)} records, {len(self.labels)} labels"
             )
         _check_labels(self.labels, self.task, len(self.class_names))
+        _check_train_labels(self.train_labels, self.labels)
         repeated = self.table["id"][self.table["id"].duplicated()]
         if len(repeated):
             raise ValueError(f"Record ids must be distinct. Received: {repeated.iloc[0]!r} more than once")
@@ -61,14 +68,20 @@ class Records:
     def select(self, indices: Sequence[int] | np.ndarray) -> "Records":
         """Returns the records at `indices`, in that order."""
         indices = np.asarray(indices, dtype=np.int64)
-        read, read_mask, read_shape = self.read, self.read_mask, self.read_shape
+
+
+        def chosen(function: Callable[[int], Any] | None) -> Callable[[int], Any] | None:
+            return function and (lambda i: function(int(indices[i])))
+
         return dataclasses.replace(
             self,
             table=self.table.iloc[indices].reset_index(drop=True),
             labels=self.labels[indices],
-            read=lambda i: read(int(indices[i])),
-            read_mask=read_mask and (lambda i: read_mask(int(indices[i]))),
-            read_shape=read_shape and (lambda i: read_shape(int(indices[i]))),
+            train_labels=None if self.train_labels is None else self.train_labels[indices],
+            read=chosen(self.read),
+            read_mask=chosen(self.read_mask),
+            read_shape=chosen(self.read_shape),
+            fingerprint=chosen(self.fingerprint),
         )
 
     def class_counts(self) -> np.ndarray:
@@ -90,6 +103,17 @@ def _check_labels(labels: np.ndarray, task: str, num_classes: int) -> None:
         raise ValueError(
             f"A {task} task has one class index per image, 0 to {num_classes - 1}. Received: labels of shape "
             f"{labels.shape} from {labels.min()} to {labels.max()}"
+        )
+
+
+def _check_train_labels(train_labels: np.ndarray | None, labels: np.ndarray) -> None:
+    if train_labels is None:
+        return
+    fits = train_labels.shape == labels.shape and labels.ndim == 2
+    if not fits or not np.all(np.isnan(train_labels) | ((train_labels >= 0) & (train_labels <= 1))):
+        raise ValueError(
+            f"`train_labels` are several labels per image, each in [0, 1] or NaN, of shape {labels.shape}. "
+            f"Received: train_labels of shape {train_labels.shape}"
         )
 
 

@@ -31,6 +31,7 @@ def file_records(
     labels: np.ndarray,
     paths: Sequence[str],
     mask_of: Callable[[int], str] | None = None,
+    train_labels: np.ndarray | None = None,
 ) -> Records:
     """Returns records whose images, and masks if any, are read from files when they are asked for.
 
@@ -42,6 +43,7 @@ def file_records(
         labels: See `name`.
         paths: One image file per record.
         mask_of: Record index to the file of its mask; every pixel that is not 0 belongs to the lesion.
+        train_labels: See `name`.
     """
     return Records(
         name=name,
@@ -52,7 +54,19 @@ def file_records(
         read=lambda i: read_image(paths[i]),
         read_mask=mask_of and (lambda i: _read_mask(mask_of(i), paths[i])),
         read_shape=lambda i: read_shape(paths[i]),
+        fingerprint=lambda i: file_fingerprint(paths[i]),
+        train_labels=train_labels,
     )
+
+
+def file_fingerprint(path: str) -> str:
+    """Returns a string that changes when a file does: its size and the time of its last change, in nanoseconds.
+
+    Raises:
+        OSError: If there is no such file.
+    """
+    status = os.stat(path)
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _read_mask(path: str, image_path: str) -> np.ndarray:
