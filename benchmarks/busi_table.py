@@ -2,6 +2,9 @@
 
     python benchmarks/busi_table.py --data ../shared/data/busi --out busi.csv
 
+The paths start from the data folder: open the table with the source options root=../shared/data/busi and
+mask_column=mask.
+
 Images whose near duplicate carries another label are dropped. Near duplicates count as one patient, so that no
 split parts them; BUSI has no patient ids. The splits are those of the index.
 """
@@ -34,7 +37,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     table = busi_table(arguments.data)
-    for column in ("path", "mask"):
-        table[column] = str(arguments.data.resolve()) + "/" + table[column]
     table.to_csv(arguments.out, index=False)
     print(table.groupby(["split", "label"]).size().unstack().to_string())

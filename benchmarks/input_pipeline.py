@@ -1,100 +1,189 @@
-"""Images per second of the input pipeline alone, of the model alone and of `fit`, in one run.
+"""From image files to augmented batches: against a PyDataset with albumentations, plain decoding and the cache.
 
-    python benchmarks/input_pipeline.py --data phantom --model focusnet2d --size 64
+    pip install 'medkeras[bench]'
+    python benchmarks/input_pipeline.py --data ../shared/data/busi/images
 
-The target is that `fit` reaches 85 % of the slower of the other two.
+Every row trains the same trivial model with `fit`, so that all pipelines are consumed alike; the epoch after the
+first is timed, the median of the rounds counts, and the rounds of all rows alternate. The targets: augmented at
+least 1.2 times albumentations and 0.6 of plain decoding and batching; the cache at least 5 times decoding; peak
+memory the same for ten times the records.
 """
 
 import argparse
+import functools
 import json
 import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import cv2
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
 import pipelines
-from medkeras import models, tasks
-from pipelines.load import Splits
+from pipelines.cache import images_from_source
+from pipelines.input_pipeline import InputPipeline
+from pipelines.shards import images_from_shards
+from pipelines.sources import open_source
 
-WARM_UP = 10  # Steps: tracing, XLA compilation, filled buffers.
-
-
-def seconds_per_step(step: Callable[[], object], steps: int) -> float:
-    for _ in range(WARM_UP):
-        step()
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return (time.perf_counter() - start) / steps
+MEMORY_RECORDS = 400
 
 
-def time_pipeline(data: Splits, steps: int) -> float:
-    iterator = iter(data.train_stream())
-    return seconds_per_step(lambda: next(iterator), steps)
+class AlbumentationsDataset(keras.utils.PyDataset):
+    """What users write today: OpenCV decoding and albumentations in a PyDataset with two workers."""
+
+    def __init__(self, paths: list[str], size: int, batch: int, *, use_multiprocessing: bool) -> None:
+        import albumentations as A
+
+        cv2.setNumThreads(1)
+        super().__init__(workers=2, use_multiprocessing=use_multiprocessing, max_queue_size=10)
+        self.paths, self.batch = paths, batch
+        self.transform = A.Compose(
+            [
+                A.Resize(size, size, interpolation=cv2.INTER_AREA),
+                A.HorizontalFlip(p=0.5),
+                A.Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.06, 0.06), border_mode=1, p=1),
+                A.RandomBrightnessContrast(0.1, 0.2, p=1),
+                A.RandomGamma((80, 120), p=1),
+                A.GaussNoise(std_range=(0.0, 0.02), p=1),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths) // self.batch
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        paths = self.paths[index * self.batch : (index + 1) * self.batch]
+        images = [self.transform(image=cv2.imread(path, cv2.IMREAD_GRAYSCALE))["image"] for path in paths]
+        images = np.stack(images).astype(np.float32)[..., None] / 255
+        return images, np.zeros(len(paths), np.float32)
 
 
-def time_model(model: keras.Model, batches: Iterator, steps: int) -> float:
-    """Times training steps; the loss is read each time, so that none is still running at the end."""
-    model.make_train_function()
-    return seconds_per_step(lambda: float(model.train_function(batches)["loss"]), steps)
+def trivial_model(shape: tuple[int, ...]) -> keras.Model:
+    model = keras.Sequential([keras.Input(shape), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    return model
 
 
-def time_fit(model: keras.Model, data: Splits, steps: int) -> float:
-    """Times the epoch after the first."""
+def images_per_second(data: object, shape: tuple[int, ...], steps: int, batch: int) -> float:
     ends = []
     timer = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
-    model.fit(data.train_stream(), steps_per_epoch=steps, epochs=2, shuffle=False, verbose=0, callbacks=[timer])
-    return (ends[1] - ends[0]) / steps
+    trivial_model(shape).fit(data, steps_per_epoch=steps, epochs=2, shuffle=False, verbose=0, callbacks=[timer])
+    return steps * batch / (ends[1] - ends[0])
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    data = pipelines.load(
-        arguments.data, image_size=arguments.size, batch_size=arguments.batch, augment=arguments.augment
-    )
-    info = data.info
-    model = models.create(arguments.model, input_shape=info.image_shape, num_classes=info.num_classes, task=info.task)
-    model.compile("adam", tasks.default_loss(info.task), jit_compile=False)
-    fixed = tf.data.Dataset.from_tensors(next(iter(data.train))).cache().repeat()
-    batch = data.pipelines["train"].batch_size
-    seconds = np.median(
-        [
-            (
-                time_pipeline(data, arguments.steps),
-                time_model(model, iter(fixed), arguments.steps),
-                time_fit(model, data, arguments.steps),
-            )
-            for _ in range(arguments.rounds)
-        ],
-        axis=0,
-    )
-    return dict(zip(("pipeline", "model", "fit"), (batch / seconds).tolist(), strict=True))
+def rows(folder: str, cache: str, size: int, batch: int) -> dict[str, Callable[[], object]]:
+    records, shape = open_source(folder), (size, size, 1)
+    paths = [os.path.join(folder, name) for name in records.table["id"]]
+    decoded = images_from_source(records, shape)
+    cached = images_from_shards(records, shape, cache)
+    standard = pipelines.augment.choose("standard")
+
+    def stream(images: Callable, augmentations: tuple) -> tf.data.Dataset:
+        pipeline = InputPipeline(
+            records, image_shape=shape, batch_size=batch, images=images, augmentations=augmentations
+        )
+        return pipeline.stream()
+
+    return {
+        "files, augmented": functools.partial(stream, decoded, standard),
+        "files, decoded and batched": functools.partial(stream, decoded, ()),
+        "cache, augmented": functools.partial(stream, cached, standard),
+        "cache, batched": functools.partial(stream, cached, ()),
+        "albumentations, 2 threads": functools.partial(
+            AlbumentationsDataset, paths, size, batch, use_multiprocessing=False
+        ),
+        "albumentations, 2 processes": functools.partial(
+            AlbumentationsDataset, paths, size, batch, use_multiprocessing=True
+        ),
+    }
+
+
+def measure(arguments: argparse.Namespace, cache: str) -> dict[str, float]:
+    shape, makers = (arguments.size, arguments.size, 1), rows(arguments.data, cache, arguments.size, arguments.batch)
+    rates = {name: [] for name in makers}
+    for _ in range(arguments.rounds):
+        for name, make in makers.items():
+            rates[name].append(images_per_second(make(), shape, arguments.steps, arguments.batch))
+    return {name: float(np.median(values)) for name, values in rates.items()}
+
+
+def ratios(rates: dict[str, float]) -> dict[str, float]:
+    albumentations = max(rate for name, rate in rates.items() if name.startswith("albumentations"))
+    return {
+        "augmented / albumentations": rates["files, augmented"] / albumentations,
+        "augmented / decoded and batched": rates["files, augmented"] / rates["files, decoded and batched"],
+        "cache / decoded and batched": rates["cache, batched"] / rates["files, decoded and batched"],
+    }
+
+
+def peak_memory(count: int, size: int, cache: str | None) -> float:
+    """Streams one epoch of so many records and returns the process's peak, in MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        rng = np.random.default_rng(0)
+        cv2.imwrite(f"{folder}/0.png", cv2.blur(rng.integers(0, 256, (300, 300), np.uint8), (9, 9)))
+        for i in range(1, count):
+            os.link(f"{folder}/0.png", f"{folder}/{i}.png")
+        table = pd.DataFrame({"path": [f"{i}.png" for i in range(count)], "label": np.arange(count) % 2})
+        table.to_csv(f"{folder}/images.csv", index=False)
+        data = pipelines.load(
+            f"{folder}/images.csv", image_size=size, memory_limit=0, leakage="off", cache=cache and f"{folder}/cache"
+        )
+        for _ in data.train:
+            pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def peak_memories(arguments: argparse.Namespace) -> dict[str, float]:
+    """Runs each measurement in a process of its own."""
+    peaks = {}
+    for kind in ("files", "cache"):
+        for count in (MEMORY_RECORDS, 10 * MEMORY_RECORDS):
+            command = [sys.executable, __file__, "--memory", f"{kind}:{count}", "--size", str(arguments.size)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            peaks[f"{kind}, {count} records"] = float(output)
+    return peaks
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="phantom", help="source, as for `medkeras train`")
-    parser.add_argument("--model", default="focusnet2d", help="name of a registered model")
+    parser.add_argument("--data", default="../shared/data/busi/images", help="folder of class folders of images")
+    parser.add_argument("--size", type=int, default=224, help="pixels per side")
     parser.add_argument("--batch", type=int, default=32, help="images per batch")
-    parser.add_argument("--size", type=int, default=None, help="pixels per side; the images' own by default")
-    parser.add_argument("--augment", default="standard", help="preset of augmentations")
-    parser.add_argument("--steps", type=int, default=30, help="training steps that are timed")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of all three, of which the median counts")
+    parser.add_argument("--steps", type=int, default=20, help="batches per epoch")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of all rows, of which the median counts")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    rates = measure(arguments)
-    ratio = rates["fit"] / min(rates["pipeline"], rates["model"])
+    if arguments.memory:
+        kind, count = arguments.memory.split(":")
+        print(peak_memory(int(count), arguments.size, kind if kind == "cache" else None))
+        return
+    with tempfile.TemporaryDirectory() as cache:
+        rates = measure(arguments, cache)
+    peaks = peak_memories(arguments)
     table = Table("", "images per second")
     for name, rate in rates.items():
         table.add_row(name, f"{rate:,.0f}")
-    table.add_row("fit / slower of the two", f"{ratio:.2f}")
+    table.add_section()
+    for name, ratio in ratios(rates).items():
+        table.add_row(name, f"{ratio:.2f}")
+    table.add_section()
+    for name, peak in peaks.items():
+        table.add_row(f"peak memory, {name}", f"{peak:,.0f} MiB")
     Console().print(table)
-    print(json.dumps({**vars(arguments), "images_per_second": rates, "ratio": ratio}))
+    source = pathlib.Path(arguments.data).name
+    print(json.dumps({**vars(arguments), "data": source, "rates": rates, "ratios": ratios(rates), "memory_mib": peaks}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 From each of three subjects (two brains, one breast) 60 cubes of 28 mm with a tumour in the middle and 60
 without any are cut and resampled to 28 voxels. Each subject is tested with a model trained on the other two,
 with a fixed schedule and no selection, so nothing of the tested subject is seen. Needs pynrrd (the extra
-`[bench]`).
+`[volume]`).
 """
 
 import argparse
@@ -22,14 +22,13 @@ PER_CLASS = 60
 
 def read_subject(folder, name):
     """Returns image in [0, 1], tumour mask and voxel size in mm, axes reordered to depth, height, width."""
-    import nrrd
+    from pipelines.sources.volume_file import read_volume
 
-    image, header = nrrd.read(str(folder / f"{name}_image.nrrd"))
-    mask, _ = nrrd.read(str(folder / f"{name}_label.nrrd"))
-    spacing = np.linalg.norm(header["space directions"], axis=1)
-    low, high = np.percentile(image, [0.5, 99.5])
-    scaled = np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
-    return scaled.transpose(2, 1, 0), (mask > 0).transpose(2, 1, 0), spacing[::-1]
+    image = read_volume(folder / f"{name}_image.nrrd")
+    mask = read_volume(folder / f"{name}_label.nrrd").array > 0
+    low, high = np.percentile(image.array, [0.5, 99.5])
+    scaled = np.clip((image.array.astype(np.float32) - low) / (high - low), 0, 1)
+    return scaled.transpose(2, 1, 0), mask.transpose(2, 1, 0), image.grid.spacing[::-1]
 
 
 def cut(volume, centre, spacing):

@@ -1,8 +1,12 @@
 """Weights against class imbalance, from the training labels alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-SCHEMES = {"inverse": 1.0, "sqrt": 0.5}
+SCHEMES = ("inverse", "sqrt", "effective")
+RESAMPLING = ("oversample", "undersample", "sqrt")
+BETA = 0.999  # After 1 / (1 - BETA) images of a class, another one adds little.
 
 
 def class_weights(labels: np.ndarray, num_classes: int, *, scheme: str = "inverse") -> dict[int, float]:
@@ -11,10 +15,14 @@ def class_weights(labels: np.ndarray, num_classes: int, *, scheme: str = "invers
     Args:
         labels: Class indices, `(n,)`.
         num_classes: Number of classes.
-        scheme: `"inverse"` to the class frequency, or to its square root, `"sqrt"`.
+        scheme: `"inverse"` to the class frequency, to its square root, `"sqrt"`, or to the effective number of
+            images, `"effective"`, `(1 - 0.999^n) / (1 - 0.999)`.
 
     Raises:
         ValueError: If the scheme is unknown or a class has no image.
+
+    Reference:
+        Cui et al., Class-Balanced Loss Based on Effective Number of Samples, arXiv 1901.05555.
 
     Example:
         >>> class_weights(np.array([0, 0, 0, 1]), 2)
@@ -25,9 +33,39 @@ def class_weights(labels: np.ndarray, num_classes: int, *, scheme: str = "invers
     counts = np.bincount(labels, minlength=num_classes)
     if len(counts) > num_classes or (counts == 0).any():
         raise ValueError(f"Each of {num_classes} classes needs an image. Received: counts={counts.tolist()}")
-    weights = counts ** -SCHEMES[scheme]
+    weights = 1 / {"inverse": counts, "sqrt": np.sqrt(counts), "effective": _effective(counts)}[scheme]
     weights *= counts.sum() / (weights * counts).sum()
     return dict(enumerate(weights.tolist()))
+
+
+def _effective(counts: np.ndarray) -> np.ndarray:
+    return (1 - BETA**counts) / (1 - BETA)
+
+
+def resampled_counts(counts: Sequence[int] | np.ndarray, scheme: str) -> list[int]:
+    """Returns how many images of each class an epoch shows when the classes are resampled.
+
+    Args:
+        counts: Images of each class.
+        scheme: `"oversample"` shows each class as often as the largest, `"undersample"` as the smallest;
+            `"sqrt"` keeps the length of an epoch and shows classes in proportion to the root of their size.
+
+    Raises:
+        ValueError: If the scheme is unknown or a class has no image.
+
+    Example:
+        >>> [resampled_counts([90, 10], scheme) for scheme in RESAMPLING]
+        [[90, 90], [10, 10], [75, 25]]
+    """
+    counts = np.asarray(counts)
+    if scheme not in RESAMPLING:
+        raise ValueError(f"`resample` must be one of {', '.join(RESAMPLING)}. Received: resample={scheme!r}")
+    if (counts == 0).any():
+        raise ValueError(f"Each class needs an image. Received: counts={counts.tolist()}")
+    if scheme == "sqrt":
+        shares = np.sqrt(counts) / np.sqrt(counts).sum()
+        return np.maximum(np.rint(shares * counts.sum()), 1).astype(int).tolist()
+    return [int(counts.max() if scheme == "oversample" else counts.min())] * len(counts)
 
 
 def positive_weights(labels: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Decoded images by index: kept in memory in their own type, or read again each time they are asked for."""
 
+import dataclasses
 import math
 import os
 import sys
@@ -11,11 +12,10 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
-from pipelines.decode import fit, to_float
+from pipelines.decode import fit_stored, to_float
 from pipelines.records import Records
 
-KEPT_TYPES = (np.uint8, np.uint16)
-
+# From int64 indices `(batch,)` to float32 images `(batch, *image_shape)` in [0, 1].
 Images = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -32,37 +32,69 @@ def images_from_memory(records: Records, image_shape: Sequence[int]) -> Images:
     Raises:
         ValueError: If an image cannot be read or is not finite; the record is named.
     """
-    decoded = list(_decoded(records, tuple(image_shape)))
+    decoded = list(decode_all(records, image_shape, range(len(records)), title=f"Reading {records.name}"))
     if len({image.dtype for image in decoded}) > 1:
         decoded = [to_float(image) for image in decoded]
     pixels = constant(np.stack(decoded))
-    largest = pixels.dtype.max if pixels.dtype.is_integer else 1
-    return lambda indices: tf.cast(tf.gather(pixels, indices), tf.float32) / largest
+    return lambda indices: scaled(tf.gather(pixels, indices))
 
 
-def images_from_source(records: Records, image_shape: Sequence[int]) -> Images:
+def images_from_source(records: Records, image_shape: Sequence[int], *, check: bool = True) -> Images:
     """Returns the same function as `images_from_memory`, to the bit, that reads and decodes when called.
 
-    Every image is read once now, so that a bad one is named before the training and not hours into it.
+    Args:
+        records: What to decode.
+        image_shape: `(H, W, C)` or `(D, H, W, C)` to fit each image to.
+        check: Whether to read every image once now, so that a bad one is named before the training and not
+            hours into it.
+
+    Raises:
+        ValueError: If an image is checked and cannot be read or is not finite; the record is named.
     """
-    shape = tuple(image_shape)
-    for _ in _decoded(records, shape):
-        pass
+    shape, kinds = tuple(image_shape), {np.dtype(np.float32)}
+    if check:
+        decoded = decode_all(records, shape, range(len(records)), title=f"Checking {records.name}")
+        kinds = {image.dtype for image in decoded}
+    kind = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
 
     def read(indices: np.ndarray) -> np.ndarray:
-        return np.stack([to_float(_decode(records, int(i), shape)) for i in indices])
+        decoded = [decode_record(records, int(i), shape) for i in indices]
+        return np.stack([to_float(image) for image in decoded] if kind == np.float32 else decoded)
 
     def images(indices: tf.Tensor) -> tf.Tensor:
-        pixels = tf.numpy_function(read, [indices], tf.float32, stateful=False)
-        return tf.ensure_shape(pixels, (indices.shape[0], *shape))
+        pixels = tf.numpy_function(read, [indices], tf.as_dtype(kind), stateful=False)
+        return scaled(tf.ensure_shape(pixels, (indices.shape[0], *shape)))
 
     return images
 
 
+def taken(images: Images, positions: np.ndarray) -> Images:
+    """Returns the images at some positions of others, by index of their own."""
+    positions = constant(np.asarray(positions, np.int64))
+    return lambda indices: images(tf.gather(positions, indices))
+
+
+def mask_records(records: Records) -> Records:
+    """Returns the lesion masks of records as records of grey images, 255 inside a lesion.
+
+    Raises:
+        ValueError: If the source has no masks.
+    """
+    read_mask = records.read_mask
+    if read_mask is None:
+        raise ValueError(f"Masks can be had where the source has any. Received: {records.name} without masks")
+    return dataclasses.replace(
+        records,
+        name=f"masks of {records.name}",
+        read=lambda i: np.where(read_mask(i), np.uint8(255), np.uint8(0)),
+        read_mask=None,
+        read_shape=None,
+    )
+
+
 def decoded_bytes(records: Records, image_shape: Sequence[int]) -> int:
     """Returns the memory that the decoded images take, judged by the first one."""
-    kind = records.read(0).dtype
-    return len(records) * math.prod(image_shape) * (kind.itemsize if kind in KEPT_TYPES else 4)
+    return len(records) * math.prod(image_shape) * decode_record(records, 0, image_shape).itemsize
 
 
 def constant(values: np.ndarray) -> tf.Tensor:
@@ -71,26 +103,45 @@ def constant(values: np.ndarray) -> tf.Tensor:
         return tf.constant(values)
 
 
-def _decoded(records: Records, image_shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def scaled(pixels: tf.Tensor) -> tf.Tensor:
+    """Scales stored pixels, of an integer type or float32 in [0, 1], to float32 in [0, 1]."""
+    largest = pixels.dtype.max if pixels.dtype.is_integer else 1
+    return tf.cast(pixels, tf.float32) / largest
+
+
+def decode_all(
+    records: Records, image_shape: Sequence[int], indices: Sequence[int], *, title: str
+) -> Iterator[np.ndarray]:
+    """Yields images in order, read by several threads of which each is at most a few images ahead."""
+    ahead = 4 * (os.cpu_count() or 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from rich.progress.track(
-            pool.map(lambda i: _decode(records, i, image_shape), range(len(records))),
-            f"Reading {records.name}",
-            total=len(records),
-            console=rich.console.Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
+        waiting = []
+        for i in _progress(indices, title):
+            waiting.append(pool.submit(decode_record, records, int(i), image_shape))
+            if len(waiting) > ahead:
+                yield waiting.pop(0).result()
+        yield from (image.result() for image in waiting)
 
 
-def _decode(records: Records, index: int, image_shape: tuple[int, ...]) -> np.ndarray:
-    """Returns one image of the wanted shape, in its own integer type or as float32 in [0, 1]."""
-    name = records.table["id"][index]
+def decode_record(records: Records, index: int, image_shape: Sequence[int]) -> np.ndarray:
+    """Returns one image of the wanted shape, in its own integer type or as float32 in [0, 1].
+
+    Raises:
+        ValueError: If it cannot be read or is not finite; the record is named.
+    """
     try:
-        image = records.read(index)
-        pixels = fit(image, image_shape)
+        return fit_stored(records.read(index), tuple(image_shape))
     except (ValueError, OSError) as error:
-        raise ValueError(f"Image {name} cannot be used: {error}") from error
-    if image.dtype in KEPT_TYPES:
-        return np.rint(pixels * np.iinfo(image.dtype).max).astype(image.dtype)
-    return pixels
+        raise ValueError(f"Image {records.table['id'].iloc[index]} cannot be used: {error}") from error
+
+
+def _progress(indices: Sequence[int], title: str) -> Iterator[int]:
+    """Shows a bar on a terminal, and nothing elsewhere."""
+    return rich.progress.track(
+        indices,
+        title,
+        total=len(indices),
+        console=rich.console.Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

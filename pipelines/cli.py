@@ -128,6 +128,10 @@ def data(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=options.SOURCE_HELP)],
     out: Annotated[pathlib.Path | None, typer.Option(help="Contact sheet to draw, a .png.")] = None,
     task: options.Task = None,
+    preprocess: options.Preprocess = None,
+    duplicates: Annotated[
+        pathlib.Path | None, typer.Option(help="Look for images that look the same; the list to write, a .csv.")
+    ] = None,
     patient_pattern: options.PatientPattern = None,
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
@@ -143,6 +147,8 @@ def data(
             source,
             out,
             task=task,
+            preprocess=preprocess or (),
+            duplicates=duplicates,
             seed=seed,
             console=console,
             **options.source_options(patient_pattern, label_column, patient_column, split_column, source_option),
@@ -174,13 +180,21 @@ def train(
     task: options.Task = None,
     image_size: options.ImageSize = None,
     channels: options.Channels = None,
+    preprocess: options.Preprocess = None,
     fractions: options.Fractions = "0.7,0.1,0.2",
+    folds: options.Folds = None,
+    fold: options.Fold = 0,
+    split_file: options.SplitFile = None,
+    group_duplicates: options.GroupDuplicates = False,
+    leakage: options.Leakage = "stop",
     on_error: options.OnError = "raise",
     patient_pattern: options.PatientPattern = None,
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
     split_column: options.SplitColumn = None,
     source_option: options.SourceOption = None,
+    cache: options.Cache = None,
+    data_service: options.DataService = None,
     batch_size: Annotated[int, option(TRAINING, "Images per step.")] = 32,
     augment: Annotated[
         str,
@@ -189,7 +203,9 @@ def train(
     learning_rate: Annotated[float, option(TRAINING, "Peak of the schedule (warm-up, then cosine).")] = 1e-3,
     weight_decay: Annotated[float, option(TRAINING, "Of AdamW.")] = 1e-4,
     loss: Annotated[str, option(TRAINING, "cross-entropy or focal.")] = "cross-entropy",
-    balance: Annotated[str, option(TRAINING, "none or class-weights.")] = "none",
+    balance: Annotated[
+        str, option(TRAINING, "none, class-weights, effective-number, oversample, undersample or sqrt-sample.")
+    ] = "none",
     monitor: Annotated[
         str,
         option(TRAINING, "auc, accuracy or loss: chooses the best epoch."),
@@ -214,9 +230,15 @@ def train(
         task=task,
         image_size=options.image_size(image_size),
         channels=channels,
+        preprocess=tuple(preprocess or ()),
         batch_size=batch_size,
         augment=augment,
         fractions=options.fractions(fractions),
+        folds=folds,
+        fold=fold,
+        split_file=None if split_file is None else str(split_file),
+        group_duplicates=group_duplicates,
+        leakage=leakage,
         on_error=on_error,
         source_options=options.source_options(
             patient_pattern, label_column, patient_column, split_column, source_option
@@ -229,6 +251,8 @@ def train(
         balance=balance,
         monitor=monitor,
         patience=patience,
+        cache=None if cache is None else str(cache),
+        data_service=data_service,
         tensorboard=tensorboard,
         seed=seed,
     )
@@ -236,6 +260,21 @@ def train(
         from pipelines.jobs.train import train as run_training
 
         run_training(config, console=console)
+
+
+@app.command(epilog="Example: medkeras data-service --port 5050")
+def data_service(
+    dispatcher: Annotated[
+        str | None, typer.Option(help="Work for the dispatcher at this address; else be one.", metavar="HOST:PORT")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Name under which a worker is reached.")] = "localhost",
+) -> None:
+    """Run a tf.data service: one dispatcher, and any number of workers that make batches for trainings."""
+    with _console() as console:
+        from pipelines.jobs.data_service import serve
+
+        serve(dispatcher=dispatcher, port=port, host=host, console=console)
 
 
 @app.command(epilog="Example: medkeras evaluate runs/first --data other.csv --label-column finding")

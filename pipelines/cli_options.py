@@ -28,6 +28,22 @@ ImageSize = Annotated[
     str | None, option(DATA, "Pixels per side, N, HxW or DxHxW; by default the images' own.", metavar="SIZE")
 ]
 Channels = Annotated[int | None, option(DATA, "1 for grey, 3 for colour; by default the images' own.")]
+Preprocess = Annotated[
+    list[str] | None,
+    option(DATA, "A step on the stored images, as clahe or clahe:clip=3; repeatable, in order.", metavar="STEP"),
+]
+Folds = Annotated[int | None, option(DATA, "Cross-validation in so many parts.")]
+Fold = Annotated[int, option(DATA, "Which part is the test split, from 0.")]
+SplitFile = Annotated[
+    pathlib.Path | None, option(DATA, "A .csv of id and split of every image, as splits.csv of a run.")
+]
+GroupDuplicates = Annotated[bool, option(DATA, "Keep images that look the same in one split.", "--group-duplicates")]
+Leakage = Annotated[str, option(DATA, "stop, warn or off: when splits share a patient, an image or its copy.")]
+Cache = Annotated[pathlib.Path | None, option(DATA, "Folder that keeps decoded images for all trainings.")]
+DataService = Annotated[
+    str | None,
+    option(DATA, "tf.data service that makes the batches; needs --cache.", metavar="GRPC://HOST:PORT"),
+]
 OnError = Annotated[str, option(DATA, "raise stops at a bad image, skip lists it in rejected.csv.")]
 Seed = Annotated[int, option(TRAINING, "Seed of all that is random.")]
 Fractions = Annotated[str, option(DATA, "Shares of train, val and test where the source gives none.", metavar="T,V,T")]

@@ -1,84 +1,120 @@
-"""What the bytes of a PNG or JPEG tell undecoded: the stored shape, and whether the file is whole.
+"""What the first bytes of an image file tell, undecoded: its format and the shape it has when read."""
 
-OpenCV decodes a truncated file with grey where the data end, so a file is checked before it is decoded.
-"""
-
+import dataclasses
 import struct
-import zlib
 from collections.abc import Iterator
 
-PNG, JPEG, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
-PNG_CHANNELS = {
-    0: 1,
-    2: 3,
-    4: 3,
-    6: 3,
-}  # By colour type, alpha dropped; a palette (3) is left to the decoder.
+from pipelines.image_tiff import tiff_size
+
+PNG, BMP, TIFFS = b"\x89PNG\r\n\x1a\n", b"BM", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+JPEG, GIFS, RIFF = b"\xff\xd8\xff", (b"GIF87a", b"GIF89a"), b"RIFF"
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WebP")
+
+PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # By colour type, alpha dropped.
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_CHANNELS = {1: 1, 3: 3, 4: 3}  # By components; four are CMYK.
 JPEG_SCAN = 0xDA
 
 
-def defect(data: bytes) -> str | None:
-    """Returns why the bytes of an image file are not a whole image, or None if nothing is seen to be wrong.
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """The format of an image file and its shape in pixels; `channels` is None where only the decoder knows."""
 
-    Args:
-        data: The whole file.
+    format: str
+    height: int
+    width: int
+    channels: int | None
 
-    Example:
-        >>> defect(b"")
-        'zero bytes'
-        >>> defect(PNG + b"half")
-        'truncated PNG'
-    """
-    if not data:
-        return "zero bytes"
-    if data.startswith(PNG):
-        return _png_defect(data)
-    if data.startswith(JPEG):
-        scan = next((at for marker, at in _jpeg_segments(data) if marker == JPEG_SCAN), None)
-        return "truncated JPEG" if scan is None or data.find(b"\xff\xd9", scan) < 0 else None
-    if data.startswith(BMP) and len(data) < int.from_bytes(data[2:6], "little"):
-        return "truncated BMP"
-    return None
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """`(height, width, channels)`, or None if the channels are not known."""
+        return self.channels and (self.height, self.width, self.channels)
 
 
-def header_shape(head: bytes) -> tuple[int, int, int] | None:
-    """Returns `(height, width, channels)` from the first bytes of a PNG or JPEG, or None if they do not tell.
-
-    Args:
-        head: The file from its start; 64 KiB tell nearly always.
+def image_format(head: bytes) -> str | None:
+    """Returns which of `FORMATS` a file is by its first 12 bytes, whatever its name, or None.
 
     Example:
-        >>> header_shape(b"GIF89a") is None
-        True
+        >>> image_format(b"GIF89a" + bytes(8)), image_format(b"not an image")
+        ('GIF', None)
     """
-    if head.startswith(PNG) and len(head) >= 26:
-        width, height, _, color = struct.unpack(">IIBB", head[16:26])
-        return (height, width, PNG_CHANNELS[color]) if color in PNG_CHANNELS else None
+    if head.startswith(PNG):
+        return "PNG"
     if head.startswith(JPEG):
-        for marker, at in _jpeg_segments(head):
-            if marker in JPEG_FRAMES and at + 10 <= len(head):
-                height, width, components = struct.unpack(">HHB", head[at + 5 : at + 10])
-                return height, width, 1 if components == 1 else 3
-    return None
+        return "JPEG"
+    if head.startswith(GIFS):
+        return "GIF"
+    if head.startswith(TIFFS):
+        return "TIFF"
+    if head.startswith(RIFF) and head[8:12] == b"WEBP":
+        return "WebP"
+    return "BMP" if head.startswith(BMP) else None
 
 
-def _png_defect(data: bytes) -> str | None:
-    at, kind = len(PNG), b""
-    while kind != b"IEND":
-        if at + 12 > len(data):
-            return "truncated PNG"
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        end = at + 8 + length
-        if end + 4 > len(data):
-            return "truncated PNG"
-        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return "damaged PNG, wrong checksum"
-        at = end + 4
-    return None
+def read_header(head: bytes) -> Header | None:
+    """Returns what the header tells, or None if the bytes are no image of `FORMATS` or too few.
+
+    Args:
+        head: The file from its start; 64 KiB tell nearly always, except of a TIFF, whose header may stand at
+            its end.
+
+    Example:
+        >>> read_header(b"GIF89a" + struct.pack("<HH", 6, 4)).shape
+        (4, 6, 3)
+    """
+    kind = image_format(head)
+    if kind is None:
+        return None
+    try:
+        header = Header(kind, *READERS[kind](head))
+    except (struct.error, KeyError, StopIteration):
+        return None
+    return header if header.height > 0 and header.width > 0 else None
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+def _png(head: bytes) -> tuple[int, int, int | None]:
+    name, width, height, _, color = struct.unpack_from(">4sIIBB", head, 12)
+    return (height, width, PNG_CHANNELS.get(color)) if name == b"IHDR" else (0, 0, None)
+
+
+def _jpeg(head: bytes) -> tuple[int, int, int | None]:
+    at = next(at for marker, at in jpeg_segments(head) if marker in JPEG_FRAMES)
+    height, width, components = struct.unpack_from(">HHB", head, at + 5)
+    return height, width, JPEG_CHANNELS.get(components)
+
+
+def _bmp(head: bytes) -> tuple[int, int, int | None]:
+    if struct.unpack_from("<I", head, 14)[0] == 12:  # The header of OS/2.
+        width, height, _, bits = struct.unpack_from("<HHHH", head, 18)
+    else:
+        width, height, _, bits = struct.unpack_from("<iiHH", head, 18)
+    return abs(height), width, 3 if bits > 8 else None  # A palette may be grey.
+
+
+def _gif(head: bytes) -> tuple[int, int, int | None]:
+    width, height = struct.unpack_from("<HH", head, 6)
+    return height, width, 3
+
+
+def _webp(head: bytes) -> tuple[int, int, int | None]:
+    chunk = head[12:16]
+    if chunk == b"VP8X":
+        low_w, high_w, low_h, high_h = struct.unpack_from("<HBHB", head, 24)
+        width, height = 1 + (low_w | high_w << 16), 1 + (low_h | high_h << 16)
+    elif chunk == b"VP8L":
+        bits = struct.unpack_from("<I", head, 21)[0]
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    elif chunk == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", head, 26))
+    else:
+        raise struct.error(f"no WebP chunk: {chunk!r}")
+    return height, width, 3
+
+
+READERS = {"PNG": _png, "JPEG": _jpeg, "BMP": _bmp, "GIF": _gif, "TIFF": tiff_size, "WebP": _webp}
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Yields `(marker, offset)` of the segments up to the first scan, stepping over thumbnails in them."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:

@@ -1,28 +1,45 @@
 """tf.data input: pure dataset operations without Python state, so that a killed training goes on exactly."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from medkeras.tasks import is_multilabel
 from pipelines.augment import Augmentation, Augmenter
-from pipelines.cache import constant, images_from_memory, images_from_source
+from pipelines.cache import Images, constant, images_from_memory
+from pipelines.order import EpochOrder
 from pipelines.records import Records
+
+service = tf.data.experimental.service
+
+Example = tuple[tf.Tensor, Any]
 
 
 class InputPipeline:
     """The batches of one split.
 
     Every dataset gives `(image, label)`: images float32 in [0, 1], `(batch, *image_shape)`; labels int32
-    `(batch,)`, or float32 `(batch, labels)` with NaN for unknown.
+    `(batch,)`, or float32 `(batch, labels)` with NaN for unknown; `stream` and `epoch` give the records'
+    `train_labels` where there are any. Augmentations that mix images make the
+    labels of `stream` and `epoch` float32 shares of each class, `(batch, classes)`. With masks, the label is a
+    dictionary of `label` and `mask`, float32 0 or 1, `(batch, *sizes)`.
 
     Args:
         records: The split.
         image_shape: `(H, W, C)` or `(D, H, W, C)` of every image.
-        batch_size: Images per batch, at most as many as there are records.
+        batch_size: Images per batch, at most as many as an epoch shows.
         seed: Chooses the order and the augmentation of every epoch.
         augmentations: What `stream` and `epoch` apply; `batches` never does.
-        in_memory: Whether the decoded images are kept, or read again in every epoch.
+        images: Gives the decoded images by index, see `pipelines.cache` and `pipelines.shards`; kept in memory
+            by default.
+        masks: The same for the masks of `pipelines.cache.mask_records`, where masks are to come along.
+        class_counts: How many images of each class an epoch shows, see `pipelines.balance`; by default every
+            record once.
+        attention: An `AttentionStore` for augmentations that follow the model's attention.
+        data_service: Address of a tf.data service, `grpc://host:port`, whose workers make the batches of
+            `stream` and `epoch`. Each batch is the same as without it, but their order is not kept.
 
     Raises:
         ValueError: If a kept image cannot be read or is not finite; the record is named.
@@ -46,18 +63,30 @@ class InputPipeline:
         batch_size: int = 32,
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
-        in_memory: bool = True,
+        images: Images | None = None,
+        masks: Images | None = None,
+        class_counts: Sequence[int] | None = None,
+        attention: Any = None,
+        data_service: str | None = None,
     ) -> None:
-        self.size, self.seed = len(records), seed
-        self.batch_size = min(batch_size, self.size)
-        self._images = (images_from_memory if in_memory else images_from_source)(records, image_shape)
+        self.size, self.seed, self.data_service = len(records), seed, data_service
+        self.class_counts = class_counts
+        self._order = EpochOrder(size=self.size, seed=seed, labels=records.labels, class_counts=class_counts)
+        self.batch_size = min(batch_size, self.size, self._order.size)
+        self._images, self._masks, self._attention = (
+            images or images_from_memory(records, image_shape),
+            masks,
+            attention,
+        )
         self._labels = constant(records.labels)
+        self._train_labels = self._labels if records.train_labels is None else constant(records.train_labels)
+        self._classes = None if is_multilabel(records.task) else len(records.class_names)
         self._augment = Augmenter(augmentations, image_shape=image_shape, seed=seed)
 
     @property
     def steps_per_epoch(self) -> int:
         """Full batches per epoch; what is left over takes its turn in other epochs."""
-        return self.size // self.batch_size
+        return self._order.size // self.batch_size
 
     def stream(self, start_epoch: int = 0) -> tf.data.Dataset:
         """Returns an endless dataset of augmented, shuffled batches, `steps_per_epoch` an epoch.
@@ -65,35 +94,59 @@ class InputPipeline:
         Order and augmentation of an epoch follow from its number alone: `stream(3)` equals `stream(0)` from
         its fourth epoch on, bit for bit.
         """
-        epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
-        return self._finish(epochs.flat_map(self._epoch_indices), self._augmented)
+        steps = self.steps_per_epoch
+        dataset = tf.data.Dataset.range(start_epoch * steps, np.iinfo(np.int64).max)
+        dataset = self._mapped(dataset, lambda step: self._augmented(step // steps, step % steps))
+        if self.data_service:
+            dynamic = service.ShardingPolicy.DYNAMIC
+            dataset = dataset.apply(service.distribute(processing_mode=dynamic, service=self.data_service))
+        return self._finished(dataset)
 
     def epoch(self) -> tf.data.Dataset:
-        """Returns one epoch of augmented, shuffled batches, another one each time it is iterated."""
+        """Returns one epoch of augmented, shuffled batches, another one each time it is iterated.
+
+        Raises:
+            ValueError: With a tf.data service, whose workers would not agree on which epoch it is.
+        """
+        if self.data_service:
+            raise ValueError(f"A tf.data service makes `train_stream`. Received: data_service={self.data_service!r}")
+        steps = self.steps_per_epoch
         draw = tf.data.Dataset.random(seed=self.seed, rerandomize_each_iteration=True).take(1)
-        indices = draw.flat_map(self._epoch_indices)
-        indices = indices.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
-        return self._finish(indices, self._augmented)
+        dataset = draw.flat_map(lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step)))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+        return self._finished(self._mapped(dataset, self._augmented))
 
     def batches(self) -> tf.data.Dataset:
         """Returns all images once, in the order of the records, neither shuffled nor augmented."""
-        return self._finish(tf.data.Dataset.range(self.size).batch(self.batch_size), self._plain)
+        dataset = tf.data.Dataset.range(self.size).batch(self.batch_size)
+        return self._finished(self._mapped(dataset, lambda indices: self._example(self._batch(indices, self._labels))))
 
-    def _epoch_indices(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        key = tf.stack([tf.cast(self.seed, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(tf.range(self.size, dtype=tf.int64), key)
-        order = tf.reshape(order[: self.steps_per_epoch * self.batch_size], (-1, self.batch_size))
-        return tf.data.Dataset.from_tensor_slices(order).map(lambda indices: (epoch, indices))
+    def _augmented(self, epoch: tf.Tensor, step: tf.Tensor) -> Example:
+        positions = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
+        records, copies = self._order(epoch, positions)
+        batch = self._batch(records, self._train_labels)
+        if self._augment.soft_labels and self._classes:
+            batch["label"] = tf.one_hot(batch["label"], self._classes)
+        if self._attention is not None:
+            batch["attention"] = self._attention.lookup(records)
+        # A record that is shown again in an epoch looks another way each time.
+        return self._example(self._augment.augment_batch(batch, epoch, records + copies * self.size))
 
-    def _augmented(self, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = self._plain(indices)
-        return self._augment(images, epoch, indices), labels
+    def _batch(self, indices: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        batch = {"image": self._images(indices), "label": tf.gather(labels, indices)}
+        if self._masks is not None:
+            batch["mask"] = tf.cast(self._masks(indices)[..., 0] >= 0.5, tf.float32)
+        return batch
 
-    def _plain(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._images(indices), tf.gather(self._labels, indices)
+    def _example(self, batch: dict[str, tf.Tensor]) -> Example:
+        if self._masks is None:
+            return batch["image"], batch["label"]
+        return batch["image"], {"label": batch["label"], "mask": batch["mask"]}
 
-    def _finish(self, indices: tf.data.Dataset, fetch: Callable) -> tf.data.Dataset:
+    def _mapped(self, dataset: tf.data.Dataset, fetch: Callable[..., Example]) -> tf.data.Dataset:
+        return dataset.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _finished(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         options = tf.data.Options()
         options.deterministic = True
-        dataset = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

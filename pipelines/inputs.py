@@ -1,10 +1,11 @@
 """Inputs: images without labels, named on the command line, as records like any other."""
 
+import dataclasses
 import functools
 import os
 import pathlib
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,18 +13,35 @@ import pandas as pd
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.decode import read_image
+from pipelines.npz_file import read_npz
+from pipelines.preprocess import preprocess as preprocessed
 from pipelines.records import Records
+from pipelines.sources.dicom_file import is_dicom
+from pipelines.sources.dicom_image import read_dicom
 from pipelines.sources.images import IMAGE_SUFFIXES, files_below, is_image
+from pipelines.sources.volume import is_volume
+from pipelines.sources.volume_view import VolumeView
+
+Reader = Callable[[], np.ndarray]
 
 
-def open_inputs(inputs: Sequence[str | os.PathLike], *, model: ImageClassifier) -> Records:
+def open_inputs(
+    inputs: Sequence[str | os.PathLike],
+    *,
+    model: ImageClassifier,
+    options: Mapping[str, Any] | None = None,
+    preprocess: Sequence[Any] = (),
+) -> Records:
     """Returns the images at some paths as records for a model; their labels mean nothing.
 
     Args:
-        inputs: Image files, folders that are searched for images to any depth, and `.npz` files whose arrays
-            `images` or `*_images` hold `(n, H, W)`, `(n, H, W, C)`, `(n, D, H, W)` or `(n, D, H, W, C)`. A
-            file that is named itself is taken whatever its suffix.
+        inputs: Files of images, DICOM or volumes; folders that are searched for them to any depth; and `.npz`
+            files whose arrays `images` or `*_images` hold `(n, H, W)`, `(n, H, W, C)`, `(n, D, H, W)` or
+            `(n, D, H, W, C)`. A file that is named itself is taken whatever its suffix.
         model: The model that they are for; it gives the rank and the classes.
+        options: Options of the source that the model was trained on: its `window`, `frame`, `spacing` and so on
+            hold for DICOM files and volumes here too.
+        preprocess: Steps that the model was trained with, see `pipelines.preprocess`.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -41,12 +59,12 @@ def open_inputs(inputs: Sequence[str | os.PathLike], *, model: ImageClassifier) 
     rank = len(model.image_shape) - 1
     readers = {}
     for path in map(pathlib.Path, inputs):
-        readers |= _readers(path)
+        readers |= _readers(path, options or {})
     if not readers:
         raise ValueError("There must be an image to read. Received: no input")
     names, read = list(readers), list(readers.values())
     shape = (len(names), model.num_classes) if is_multilabel(model.task) else (len(names),)
-    return Records(
+    records = Records(
         name=f"{len(names)} images",
         task=model.task,
         class_names=model.class_names,
@@ -55,26 +73,42 @@ def open_inputs(inputs: Sequence[str | os.PathLike], *, model: ImageClassifier) 
         read=lambda i: read[i](),
         rank=rank,
     )
+    return preprocessed(records, preprocess) if preprocess else records
 
 
-def _readers(path: pathlib.Path) -> dict[str, Callable[[], np.ndarray]]:
+def _readers(path: pathlib.Path, options: Mapping[str, Any]) -> dict[str, Reader]:
     """Returns the images at a path by name, each as a function that reads it."""
     if path.is_dir():
-        files = [path / name for name in files_below(str(path)) if is_image(name)]
+        files = [path / name for name in files_below(str(path)) if _is_input(path / name)]
         if not files:
-            raise ValueError(f"A folder must hold an image ({', '.join(IMAGE_SUFFIXES)}). Received: {path}")
-        return {str(file): functools.partial(read_image, file) for file in files}
+            kinds = f"{', '.join(IMAGE_SUFFIXES)}, DICOM or a volume"
+            raise ValueError(f"A folder must hold an image ({kinds}). Received: {path}")
+        return {str(file): _reader(file, options) for file in files}
     if not path.exists():
         raise FileNotFoundError(f"No such file or folder: {path}")
-    return _array_readers(path) if path.suffix == ".npz" else {str(path): functools.partial(read_image, path)}
+    return _array_readers(path) if path.suffix == ".npz" else {str(path): _reader(path, options)}
 
 
-def _array_readers(path: pathlib.Path) -> dict[str, Callable[[], np.ndarray]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files if key == "images" or key.endswith("_images")}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Cannot read {path}: no npz, or damaged") from error
+def _is_input(path: pathlib.Path) -> bool:
+    return is_image(path.name) or is_volume(path.name) or is_dicom(path)
+
+
+def _reader(path: pathlib.Path, options: Mapping[str, Any]) -> Reader:
+    """Returns the function that reads a file as the source of its kind would with these options."""
+    if is_volume(path.name):
+        known = [field.name for field in dataclasses.fields(VolumeView)]
+        return functools.partial(VolumeView(**_some(options, known)).read, path)
+    if is_dicom(path):
+        return functools.partial(read_dicom, path, **_some(options, ("window", "frame", "max_pixels")))
+    return functools.partial(read_image, path, **_some(options, ("max_pixels",)))
+
+
+def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
+
+
+def _array_readers(path: pathlib.Path) -> dict[str, Reader]:
+    arrays = read_npz(path, lambda name: name == "images" or name.endswith("_images"))
     if not arrays:
         raise ValueError(f"Cannot read {path}: it holds no array `images` or `*_images`")
     return {

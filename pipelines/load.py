@@ -2,7 +2,9 @@
 
 # Nothing here may import TensorFlow at the top: `import pipelines` stays light.
 import dataclasses
-from collections.abc import Sequence
+import functools
+import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
 
+    from pipelines.cache import Images
     from pipelines.input_pipeline import InputPipeline
     from pipelines.records import DatasetInfo, Records
 
@@ -25,12 +28,15 @@ class Splits:
         info: What a model and a report need to know.
         records: `{split: Records}`, in the order of `batches`.
         rejected: `id` and `reason` of every record left out by `on_error="skip"`.
+        leaks: What stands in two splits, one row per pair, see `pipelines.leakage.find_leaks`; empty where it
+            was not looked for.
         pipelines: `{split: InputPipeline}`.
     """
 
     info: "DatasetInfo"
     records: "dict[str, Records]"
     rejected: "pd.DataFrame"
+    leaks: "pd.DataFrame"
     pipelines: "dict[str, InputPipeline]"
 
     @property
@@ -79,15 +85,25 @@ def load(
     task: str | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
+    preprocess: Sequence[Any] = (),
     batch_size: int = 32,
     seed: int = 0,
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    folds: int | None = None,
+    fold: int = 0,
+    split_file: str | os.PathLike | None = None,
+    group_duplicates: bool = False,
+    leakage: str = "stop",
     augment: str | Sequence[Any] | None = "standard",
+    resample: str | None = None,
+    masks: bool = False,
     on_error: str = "raise",
+    cache: str | os.PathLike | None = None,
     memory_limit: int = 2 * 2**30,
+    data_service: str | None = None,
     **source_options: Any,
 ) -> Splits:
-    """Reads a source, splits it by patient and returns tf.data for `model.fit`.
+    """Reads a source, splits it by patient, looks for leaks and returns tf.data for `model.fit`.
 
     Args:
         source: What `pipelines.sources.open_source` opens (`"phantom"`, a `.npz`, a folder, a `.csv`,
@@ -95,17 +111,32 @@ def load(
         task: Overrides the source's task, for instance `"ordinal"`.
         image_size: Pixels per side, or one number per axis; by default the images' own size.
         channels: 1 for grey, 3 for colour; by default the images' own.
+        preprocess: Steps on the stored images, by name (`"clahe:clip=3"`) or as objects, see
+            `pipelines.preprocess`.
         batch_size: Images per batch, at least 1.
         seed: Chooses the splits, and the order and augmentation of every epoch.
         fractions: Shares of train, val and test, for splits that the source does not give.
+        folds: Cross-validation in so many parts instead; the source's own splits are put together.
+        fold: Which part is the test split, from 0.
+        split_file: A CSV with the `id` and `split` of every record, as `splits.csv` of a run.
+        group_duplicates: Whether images that look the same are kept in one split, as those of one patient are.
+        leakage: What to do if a patient, an image or a near-duplicate stands in two splits: `"stop"`, `"warn"`,
+            or `"off"`, which does not look. To look, every image is read once.
         augment: For the training batches: a key of `pipelines.augment.AUGMENTATIONS`, or a list of
             augmentations and Keras preprocessing layers.
+        resample: How an epoch shows the classes of the training split: `"oversample"`, `"undersample"` or
+            `"sqrt"`, see `pipelines.balance.resampled_counts`; by default every image once.
+        masks: Whether lesion masks come along, see `InputPipeline`.
         on_error: `"raise"` names the first image that cannot be used; `"skip"` leaves such images out and
             lists them in `rejected`.
+        cache: Folder in which decoded images are kept for this and later trainings, see `pipelines.shards`;
+            by default they are kept in memory, or not at all.
         memory_limit: Bytes up to which decoded images are kept in memory; beyond, each epoch reads them.
+        data_service: Address of a tf.data service whose workers make the training batches; needs `cache`.
         **source_options: Options of the source.
 
     Raises:
+        LeakError: If the splits leak and `leakage` is `"stop"`; its `leaks` are those of `Splits.leaks`.
         ValueError: If an argument breaks its rule, an image cannot be used, images differ in size and
             `image_size` is not given, or a class is absent from a split.
         FileNotFoundError: If the source does not exist.
@@ -117,38 +148,130 @@ def load(
         TensorShape([8, 32, 32, 1])
     """
     from pipelines.augment import choose
-    from pipelines.cache import decoded_bytes
     from pipelines.decode import common_shape
-    from pipelines.input_pipeline import InputPipeline
-    from pipelines.splits import split_records
 
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be >= 1. Received: batch_size={batch_size}")
+    if data_service and not cache:
+        raise ValueError(f"Workers share the images through `cache`. Received: data_service={data_service!r}")
+    training = {"augmentations": choose(augment), "data_service": data_service}
+    opened = open_splits(
+        source,
+        task=task,
+        preprocess=preprocess,
+        seed=seed,
+        fractions=fractions,
+        folds=folds,
+        fold=fold,
+        split_file=split_file,
+        group_duplicates=group_duplicates,
+        leakage=leakage,
+        on_error=on_error,
+        **source_options,
+    )
+    training["class_counts"] = _class_counts(opened.splits["train"], resample)
+    image_shape = common_shape(opened.records, image_size=image_size, channels=channels)
+    always = {"image_shape": image_shape, "batch_size": batch_size, "seed": seed}
+    stored = _storage(opened.records, image_shape, cache, memory_limit)
+    pipelines = {}
+    for name, part in opened.splits.items():
+        options = always | (training if name == "train" else {})
+        pipelines[name] = _pipeline(part, stored, masks=masks, **options)
+    return Splits(
+        info=_describe(opened.splits, image_shape),
+        records=opened.splits,
+        rejected=opened.rejected,
+        leaks=opened.leaks,
+        pipelines=pipelines,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A source that was read and split, undecoded.
+
+    Attributes:
+        records: All records.
+        splits: `{split: Records}`.
+        rejected: As in `Splits`.
+        leaks: As in `Splits`.
+    """
+
+    records: "Records"
+    splits: "dict[str, Records]"
+    rejected: "pd.DataFrame"
+    leaks: "pd.DataFrame"
+
+
+def open_splits(
+    source: "str | Records",
+    *,
+    task: str | None = None,
+    preprocess: Sequence[Any] = (),
+    seed: int = 0,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    folds: int | None = None,
+    fold: int = 0,
+    split_file: str | os.PathLike | None = None,
+    group_duplicates: bool = False,
+    leakage: str = "stop",
+    on_error: str = "raise",
+    **source_options: Any,
+) -> Opened:
+    """Reads a source, splits it and looks for leaks; arguments and errors are those of `load`.
+
+    Example:
+        >>> opened = open_splits("phantom", images=90)
+        >>> {name: len(part) for name, part in opened.splits.items()}
+        {'train': 63, 'val': 9, 'test': 18}
+    """
+    from pipelines.duplicates import find_duplicates
+    from pipelines.leakage import check_leaks, check_policy
+    from pipelines.splits import join_duplicates
+
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
-    augmentations = choose(augment)
-    records, rejected = _readable(open_records(source, task=task, on_error=on_error, **source_options), on_error)
-    image_shape = common_shape(records, image_size=image_size, channels=channels)
-    splits = split_records(records, fractions=fractions, seed=seed)
-    in_memory = decoded_bytes(records, image_shape) <= memory_limit
-    pipelines = {
-        name: InputPipeline(
-            part,
-            image_shape=image_shape,
-            batch_size=batch_size,
-            seed=seed,
-            augmentations=augmentations if name == "train" else (),
-            in_memory=in_memory,
-        )
-        for name, part in splits.items()
-    }
-    return Splits(info=_describe(splits, image_shape), records=splits, rejected=rejected, pipelines=pipelines)
+    check_policy(leakage)
+    records = open_records(source, task=task, preprocess=preprocess, on_error=on_error, **source_options)
+    records, rejected = _readable(records, on_error)
+    pairs = find_duplicates(records) if group_duplicates or leakage != "off" else None
+    if group_duplicates:
+        records = join_duplicates(records, pairs)
+    splits = _split(records, fractions=fractions, folds=folds, fold=fold, split_file=split_file, seed=seed)
+    leaks = check_leaks(splits, pairs, policy=leakage)
+    return Opened(records=records, splits=splits, rejected=rejected, leaks=leaks)
+
+
+def _split(
+    records: "Records",
+    *,
+    fractions: Sequence[float],
+    folds: int | None,
+    fold: int,
+    split_file: str | os.PathLike | None,
+    seed: int,
+) -> "dict[str, Records]":
+    from pipelines.folds import apply_split, fold_records, read_split_file
+    from pipelines.splits import split_records
+
+    if split_file is not None and folds is not None:
+        raise ValueError(f"Splits come from a file or are made as folds. Received: {split_file} and folds={folds}")
+    if split_file is not None:
+        return apply_split(records, read_split_file(split_file))
+    if folds is not None:
+        return fold_records(records, folds=folds, fold=fold, val_fraction=fractions[1], seed=seed)
+    return split_records(records, fractions=fractions, seed=seed)
 
 
 def open_records(
-    source: "str | Records", *, task: str | None = None, on_error: str = "raise", **source_options: Any
+    source: "str | Records",
+    *,
+    task: str | None = None,
+    preprocess: Sequence[Any] = (),
+    on_error: str = "raise",
+    **source_options: Any,
 ) -> "Records":
-    """Returns the records of a source, or the given records, with the task that is asked for.
+    """Returns the records of a source, or the given records, with the task and preprocessing that are asked for.
 
     Raises:
         ValueError: If the labels do not fit the task, or records come with options for a source.
@@ -158,19 +281,27 @@ def open_records(
         >>> open_records("phantom", images=8).class_names
         ('healthy', 'lesion')
     """
-    from medkeras.tasks import is_multilabel
+    from pipelines.preprocess import preprocess as preprocessed
     from pipelines.records import Records
     from pipelines.sources import open_source
 
     if not isinstance(source, Records):
-        return open_source(source, task=task, on_error=on_error, **source_options)
-    if source_options:
+        records = open_source(source, task=task, on_error=on_error, **source_options)
+    elif source_options:
         raise ValueError(f"Records are open already and take no options. Received: {', '.join(source_options)}")
+    else:
+        records = _with_task(source, task)
+    return preprocessed(records, preprocess) if preprocess else records
+
+
+def _with_task(records: "Records", task: str | None) -> "Records":
+    from medkeras.tasks import is_multilabel
+
     if task is None:
-        return source
-    if is_multilabel(task) != is_multilabel(source.task):
-        raise ValueError(f"The labels of a {source.task} task are given. Received: task={task!r}")
-    return dataclasses.replace(source, task=task)
+        return records
+    if is_multilabel(task) != is_multilabel(records.task):
+        raise ValueError(f"The labels of a {records.task} task are given. Received: task={task!r}")
+    return dataclasses.replace(records, task=task)
 
 
 def _readable(records: "Records", on_error: str) -> "tuple[Records, pd.DataFrame]":
@@ -185,6 +316,46 @@ def _readable(records: "Records", on_error: str) -> "tuple[Records, pd.DataFrame
     if len(rejected) == len(records):
         raise ValueError(f"No image of {records.name} can be read. Received: {rejected['reason'].iloc[0]}")
     return records.select((~records.table["id"].isin(rejected["id"])).to_numpy().nonzero()[0]), rejected
+
+
+def _storage(
+    records: "Records", image_shape: tuple[int, ...], cache: str | os.PathLike | None, memory_limit: int
+) -> "Callable[[Records], Images]":
+    """Returns the rule from the records of a split to their decoded images."""
+    from pipelines.cache import decoded_bytes, images_from_memory, images_from_source, taken
+
+    if cache is None:
+        fits = decoded_bytes(records, image_shape) <= memory_limit
+        return functools.partial(images_from_memory if fits else images_from_source, image_shape=image_shape)
+    from pipelines.shards import images_from_shards
+
+    # One cache for all splits: another fold or seed finds its images decoded.
+    images = images_from_shards(records, image_shape, cache)
+    position = {name: i for i, name in enumerate(records.table["id"])}
+    return lambda part: taken(images, [position[name] for name in part.table["id"]])
+
+
+def _pipeline(
+    records: "Records", stored: "Callable[[Records], Images]", *, masks: bool, **options: Any
+) -> "InputPipeline":
+    from pipelines.cache import images_from_memory, mask_records
+    from pipelines.input_pipeline import InputPipeline
+
+    if masks:
+        # One byte per pixel: masks are kept in memory even where images are not.
+        options["masks"] = images_from_memory(mask_records(records), (*options["image_shape"][:-1], 1))
+    return InputPipeline(records, images=stored(records), **options)
+
+
+def _class_counts(records: "Records", resample: str | None) -> "list[int] | None":
+    from medkeras.tasks import is_multilabel
+    from pipelines.balance import resampled_counts
+
+    if resample is None:
+        return None
+    if is_multilabel(records.task):
+        raise ValueError(f"Classes are resampled where an image has one. Received: resample={resample!r}")
+    return resampled_counts(records.class_counts(), resample)
 
 
 def _describe(splits: "dict[str, Records]", image_shape: tuple[int, ...]) -> "DatasetInfo":

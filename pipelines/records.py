@@ -69,7 +69,6 @@ class Records:
         """Returns the records at `indices`, in that order."""
         indices = np.asarray(indices, dtype=np.int64)
 
-
         def chosen(function: Callable[[int], Any] | None) -> Callable[[int], Any] | None:
             return function and (lambda i: function(int(indices[i])))
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -93,6 +94,16 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> pathlib.Path:
         """Writes `config.yaml`."""
         return self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+    def salt(self) -> str:
+        """Returns the secret with which patient identifiers are hashed; the first call draws it.
+
+        Whoever has it can check whether a known identifier is in the run: it stays readable by its owner alone.
+        """
+        if not (self / "salt").is_file():
+            self.write_text("salt", secrets.token_hex(16) + "\n")
+            (self / "salt").chmod(0o600)
+        return (self / "salt").read_text().strip()
 
     def read_config(self) -> dict[str, Any]:
         """Reads `config.yaml`.

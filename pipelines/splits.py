@@ -1,10 +1,13 @@
 """Splits by patient: nobody's images stand in two splits, and every class is shared out in proportion."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from medkeras.tasks import is_multilabel
 from pipelines.records import SPLITS, Records
@@ -15,7 +18,8 @@ def split_records(
 ) -> dict[str, Records]:
     """Splits records into train, val and test by patient, stratified by class as well as patients allow.
 
-    A source's own `split` column is taken as given; a split that it lacks is taken from its train records.
+    Records with groups (`join_duplicates`) are split by group. A source's own `split` column is taken as given; a
+    split that it lacks is taken from its train records.
     The result depends on the seed and on the records, not on their order.
 
     Args:
@@ -27,9 +31,9 @@ def split_records(
         `{"train": ..., "val": ..., "test": ...}`, each in the order of the record ids.
 
     Raises:
-        ValueError: If the fractions are no shares, only some records have a given split, a patient stands in
-            two given splits, there are fewer patients than splits to make, or a class is absent from a split.
-            Labels of a `multilabel` task without a positive image are common and only warned of.
+        ValueError: If the fractions are no shares, only some records have a given split, there are fewer patients
+            than splits to make, or a class is absent from a split. Labels of a `multilabel` task without a
+            positive image are common and only warned of.
 
     Reference:
         The rarest class goes first, as in Sechidis et al., On the stratification of multi-label data,
@@ -52,10 +56,43 @@ def split_records(
     if missing:
         pool = np.flatnonzero(split == "train")
         shares = {name: fractions[name] for name in ("train", *missing)}
-        split[pool] = _share_out(records.select(pool), shares, seed)
+        split[pool] = share_out(records.select(pool), shares, seed)
     splits = {name: records.select(np.flatnonzero(split == name)) for name in SPLITS}
-    _check_classes(splits)
+    check_classes(splits)
     return splits
+
+
+def join_duplicates(records: Records, pairs: pd.DataFrame) -> Records:
+    """Makes groups of patients whose images look the same: a split then parts no group.
+
+    Args:
+        records: What a source gave.
+        pairs: Duplicates, as `pipelines.duplicates.find_duplicates` gives them.
+
+    Returns:
+        The same records with a column `group`: patients that are connected by duplicates, directly or through
+        others, have one group; `patient` stays as it is.
+
+    Example:
+        >>> table = pd.DataFrame({"id": list("abcd"), "patient": list("uuvw"), "split": ""})
+        >>> records = Records(name="four", task="binary", class_names=("no", "yes"), table=table,
+        ...                   labels=np.array([0, 0, 1, 1]), read=lambda i: np.zeros((4, 4)))
+        >>> pairs = pd.DataFrame([["b", "c", "near", 0.1]], columns=["a", "b", "kind", "distance"])
+        >>> join_duplicates(records, pairs).table["group"].tolist()
+        ['u', 'u', 'u', 'w']
+    """
+    patients, patient = np.unique(records.table["patient"].to_numpy(dtype=str), return_inverse=True)
+    of_id = dict(zip(records.table["id"], patient, strict=True))
+    edges = [[of_id[a] for a in pairs["a"]], [of_id[b] for b in pairs["b"]]]
+    graph = coo_array((np.ones(len(pairs)), edges), shape=(len(patients),) * 2)
+    _, component = connected_components(graph, directed=False)
+    first = patients[np.unique(component, return_index=True)[1]]
+    return dataclasses.replace(records, table=records.table.assign(group=first[component[patient]]))
+
+
+def _groups(records: Records) -> np.ndarray:
+    column = "group" if "group" in records.table else "patient"
+    return records.table[column].to_numpy(dtype=str)
 
 
 def manifest(splits: Mapping[str, Records]) -> pd.DataFrame:
@@ -103,15 +140,24 @@ def _given_splits(records: Records) -> np.ndarray:
         )
     if not (split == "train").any():
         raise ValueError(f"A source that gives splits must give train. Received: {', '.join(np.unique(split))}")
-    given = pd.Series(split).groupby(records.table["patient"].to_numpy()).unique()
-    for patient, names in given[given.map(len) > 1].head(1).items():
-        raise ValueError(f"A patient must stand in one split. Received: {patient} in {' and '.join(names)}")
     return split
 
 
-def _share_out(records: Records, shares: Mapping[str, float], seed: int) -> np.ndarray:
-    """Gives each record's patient one of the splits, the rarest class first, where it is needed most."""
-    patients, patient = np.unique(records.table["patient"].to_numpy(dtype=str), return_inverse=True)
+def share_out(records: Records, shares: Mapping[str, float], seed: int) -> np.ndarray:
+    """Gives each record's patient one of the splits, the rarest class first, where it is needed most.
+
+    Args:
+        records: What is shared out.
+        shares: Of each split, positive; their sum counts as 1.
+        seed: Chooses among equally good splits.
+
+    Returns:
+        The name of the split of every record, `(n,)`.
+
+    Raises:
+        ValueError: If there are fewer patients than splits.
+    """
+    patients, patient = np.unique(_groups(records), return_inverse=True)
     if len(patients) < len(shares):
         raise ValueError(f"There must be a patient for each of {', '.join(shares)}. Received: {len(patients)} patients")
     counts = _counts_by_patient(records, patient)
@@ -156,7 +202,12 @@ def _large_patients_first(count: np.ndarray, is_open: np.ndarray, seed: int) -> 
     return queue[np.argsort(-count[queue], kind="stable")]
 
 
-def _check_classes(splits: Mapping[str, Records]) -> None:
+def check_classes(splits: Mapping[str, Records]) -> None:
+    """Checks that every class has an image in every split; labels of a multilabel task are only warned of.
+
+    Raises:
+        ValueError: Naming the class and its counts.
+    """
     counts = {name: records.class_counts() for name, records in splits.items()}
     records = splits["train"]
     absent = np.flatnonzero((np.array(list(counts.values())) == 0).any(axis=0))

@@ -1,4 +1,5 @@
 import pathlib
+import threading
 
 import cv2
 import numpy as np
@@ -9,12 +10,13 @@ from pipelines.decode import (
     common_shape,
     find_unreadable,
     fit,
+    fit_stored,
     read_image,
     read_shape,
     stored_shapes,
     to_float,
 )
-from pipelines.image_headers import header_shape
+from pipelines.image_headers import read_header
 from pipelines.records import Records
 
 RNG = np.random.default_rng(0)
@@ -71,7 +73,7 @@ def test_alpha_is_dropped(tmp_path):
 def test_jpeg_header_tells_the_decoded_shape(tmp_path, image, progressive):
     path = write(tmp_path / "a.jpg", image, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
     decoded = read_image(path)
-    assert header_shape(path.read_bytes()) == read_shape(path) == (*decoded.shape[:2], 1 if image.ndim == 2 else 3)
+    assert read_header(path.read_bytes()).shape == read_shape(path) == (*decoded.shape[:2], 1 if image.ndim == 2 else 3)
 
 
 @pytest.mark.parametrize("fraction", [0.02, 0.3, 0.7, 0.95, 0.999])
@@ -177,12 +179,60 @@ def test_fit_of_the_stored_shape_is_to_float():
     np.testing.assert_array_equal(fit(RGB, RGB.shape), to_float(RGB))
 
 
+def area_means(image, shape):
+    pairs = [length for n in shape for length in (n // 2, 2)]
+    return image.reshape(pairs).mean(axis=tuple(range(1, 2 * len(shape), 2)))
+
+
 @pytest.mark.parametrize("shape", [(12, 8), (6, 12, 8)])
 def test_shrinking_by_two_averages(shape):
     volume = RNG.random(shape)
-    pairs = [length for n in shape for length in (n // 2, 2)]
-    means = volume.reshape(pairs).mean(axis=tuple(range(1, 2 * len(shape), 2)))
+    means = area_means(volume, shape)
     np.testing.assert_allclose(fit(volume, (*means.shape, 1))[..., 0], means, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(12, 8), (6, 12, 8)])
+def test_integers_stay_and_are_rounded_once(kind, shape):
+    image = RNG.integers(0, np.iinfo(kind).max + 1, shape).astype(kind)
+    means = area_means(image.astype(np.float64), shape)
+    small = fit_stored(image, (*means.shape, 1))
+    assert small.dtype == kind
+    np.testing.assert_allclose(small[..., 0], means, atol=0.51)  # 0.01 for floats of 24 bits.
+    np.testing.assert_array_equal(fit(image, small.shape), to_float(small))
+    same = fit_stored(image, (*shape, 1))
+    np.testing.assert_array_equal(same[..., 0], image)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        ((40, 50), (28, 28)),
+        ((40, 50), (80, 77)),
+        ((90, 20), (28, 28)),
+        ((6, 8, 10), (9, 4, 10)),
+        ((9, 9, 9), (5, 12, 7)),
+    ],
+)
+def test_integers_are_half_a_level_from_what_floats_give(kind, stored, wanted):
+    image = RNG.integers(0, np.iinfo(kind).max + 1, stored).astype(kind)
+    exact = fit(image / np.float64(np.iinfo(kind).max), (*wanted, 1)) * np.float64(np.iinfo(kind).max)
+    np.testing.assert_allclose(fit_stored(image, (*wanted, 1)), exact, atol=0.51)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("value", [0, 1])
+@pytest.mark.parametrize("wanted", [(5, 7, 1), (40, 70, 3), (5, 70, 1), (3, 30, 9, 1)])
+def test_a_flat_image_stays_flat_to_the_ends_of_the_range(kind, value, wanted):
+    value *= np.iinfo(kind).max
+    image = np.full((20,) * (len(wanted) - 1) + (3,), value, kind)
+    assert (fit_stored(image, wanted) == value).all()
+
+
+@pytest.mark.parametrize("kind", [bool, np.float32, np.float64])
+def test_what_is_no_integer_becomes_float32(kind):
+    assert fit_stored(RNG.random((4, 5)).astype(kind), (3, 8, 1)).dtype == np.float32
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -200,7 +250,12 @@ def test_volumes_and_images_are_resized_alike():
 
 
 def test_grey_is_luma_and_rgb_is_repetition():
-    np.testing.assert_allclose(fit(RGB, (20, 30, 1))[..., 0], RGB @ [0.299, 0.587, 0.114] / 255, atol=1e-6)
+    luma = RGB @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(fit_stored(RGB, (20, 30, 1))[..., 0], luma, atol=0.501)
+    np.testing.assert_array_equal(fit_stored(RGB, (20, 30, 1))[..., 0], cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY))
+    np.testing.assert_allclose(fit(RGB / 255, (20, 30, 1))[..., 0], luma / 255, atol=1e-6)
+    volume = np.stack([RGB, RGB[::-1]])
+    np.testing.assert_array_equal(fit_stored(volume, (2, 20, 30, 1))[1], fit_stored(RGB[::-1], (20, 30, 1)))
     np.testing.assert_array_equal(fit(GREY, (20, 30, 3)), np.repeat(to_float(GREY)[..., None], 3, -1))
 
 
@@ -255,6 +310,24 @@ def test_find_unreadable_lists_every_bad_record(tmp_path):
     assert rejected["id"].tolist() == ["cut", "gone", "nan"]
     for reason, expected in zip(rejected["reason"], ["truncated PNG", "no such file", "NaN"], strict=True):
         assert expected in reason
+
+
+def test_find_unreadable_keeps_the_order_and_reads_in_several_threads(monkeypatch):
+    """The first record is done last: it waits for the second."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    second_was_read = threading.Event()
+
+    def read(index):
+        if index == 1:
+            second_was_read.set()
+        assert index or second_was_read.wait(timeout=60)
+        raise OSError(f"bad {index}")
+
+    records = records_of([GREY] * 5)
+    object.__setattr__(records, "read", read)
+    rejected = find_unreadable(records)
+    assert rejected["id"].tolist() == [f"r{i}" for i in range(5)]
+    assert rejected["reason"].tolist() == [f"bad {i}" for i in range(5)]
 
 
 def test_selected_records_keep_their_shapes_and_masks():

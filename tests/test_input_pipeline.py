@@ -1,6 +1,8 @@
 """The tf.data pipelines: what they yield, and that a killed training can go on with the same batches."""
 
+import dataclasses
 import itertools
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -8,8 +10,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from pipelines.augment import AUGMENTATIONS
-from pipelines.cache import decoded_bytes
+from pipelines.augment import AUGMENTATIONS, Flip, MixUp, Noise, Warp
+from pipelines.cache import decoded_bytes, images_from_memory, images_from_source, mask_records
 from pipelines.input_pipeline import InputPipeline
 from pipelines.records import Records
 
@@ -89,11 +91,10 @@ def test_an_epoch_of_the_stream_is_a_permutation_without_the_remainder():
     assert set(sum(epochs, [])) == set(range(22))
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_stream_goes_on_where_a_killed_training_stood(in_memory):
-    pipeline = InputPipeline(
-        make(), image_shape=(6, 6, 1), batch_size=4, seed=5, augmentations=STANDARD, in_memory=in_memory
-    )
+@pytest.mark.parametrize("storage", [images_from_memory, images_from_source])
+def test_stream_goes_on_where_a_killed_training_stood(storage):
+    images = storage(make(), (6, 6, 1))
+    pipeline = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4, seed=5, augmentations=STANDARD, images=images)
     whole = take(pipeline.stream(), 25)
     assert_equal(take(pipeline.stream(3), 10), whole[15:])
     again = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4, seed=5, augmentations=STANDARD)
@@ -167,10 +168,16 @@ def test_memory_and_source_agree_to_the_bit(dtype, image_shape):
     pixels = pixels if dtype == np.float32 else (pixels * np.iinfo(dtype).max).astype(dtype)
     records = make(5)
     object.__setattr__(records, "read", lambda i: pixels[i])
-    kept, streamed = (
-        take(InputPipeline(records, image_shape=image_shape, in_memory=m).batches(), 1) for m in (True, False)
+    kept, streamed, unchecked = (
+        take(InputPipeline(records, image_shape=image_shape, images=images).batches(), 1)
+        for images in (
+            images_from_memory(records, image_shape),
+            images_from_source(records, image_shape),
+            images_from_source(records, image_shape, check=False),
+        )
     )
     assert_equal(kept, streamed)
+    assert_equal(kept, unchecked)
     if image_shape == (6, 6, 1):
         scale = 1 if dtype == np.float32 else np.iinfo(dtype).max
         np.testing.assert_allclose(kept[0][0][..., 0], pixels / scale, atol=1e-7)
@@ -193,16 +200,87 @@ def test_decoded_bytes(dtype, size):
     assert decoded_bytes(make(10, dtype=dtype), (4, 4, 3)) == 10 * 48 * size
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_a_bad_image_is_named_before_training(in_memory):
+@pytest.mark.parametrize("storage", [images_from_memory, images_from_source])
+def test_a_bad_image_is_named_before_training(storage):
     def read(i):
         return np.full((6, 6), np.nan if i == 3 else 0.5, np.float32)
 
     records = make(5)
     object.__setattr__(records, "read", read)
     with pytest.raises(ValueError, match="r03.*NaN") as error:
-        InputPipeline(records, image_shape=(6, 6, 1), in_memory=in_memory)
+        storage(records, (6, 6, 1))
     assert "\n" not in str(error.value)
+
+
+def test_classes_are_shown_as_often_as_wanted_each_time_another_way():
+    records = make(22)
+    object.__setattr__(records, "labels", np.array([1] + [0] * 21, np.int32))
+    pipeline = InputPipeline(
+        records, image_shape=(6, 6, 1), batch_size=6, augmentations=[Noise(0.1)], class_counts=[6, 6]
+    )
+    batches = take(pipeline.stream(), 2)
+    labels = np.concatenate([labels for _, labels in batches])
+    assert pipeline.steps_per_epoch == 2 and np.bincount(labels).tolist() == [6, 6]
+    copies = np.concatenate([images for images, _ in batches])[labels == 1]
+    assert len(np.unique(copies.reshape(6, -1), axis=0)) == 6
+
+
+def test_mixing_augmentations_give_shares_of_classes():
+    pipeline = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4, augmentations=[MixUp(0.5)])
+    images, labels = take(pipeline.stream(), 1)[0]
+    assert labels.dtype == np.float32 and labels.shape == (4, 2)
+    np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+    assert take(pipeline.batches(), 1)[0][1].dtype == np.int32
+
+
+def test_masks_move_with_their_images():
+    """Images that are their own masks stay so through a warp."""
+    rng = np.random.default_rng(0)
+    masks = np.kron(rng.random((22, 3, 3)) < 0.5, np.ones((8, 8), bool))
+    records = make(22)
+    object.__setattr__(records, "read", lambda i: masks[i].astype(np.uint8) * 255)
+    object.__setattr__(records, "read_mask", lambda i: masks[i])
+    shape = (24, 24, 1)
+    pipeline = InputPipeline(
+        records,
+        image_shape=shape,
+        batch_size=11,
+        augmentations=[Flip(("width",)), Warp(rotation=20.0)],
+        masks=images_from_memory(mask_records(records), shape),
+    )
+    for images, targets in take(pipeline.stream(), 2):
+        assert targets["mask"].shape == (11, 24, 24) and set(np.unique(targets["mask"])) == {0, 1}
+        assert targets["label"].shape == (11,)
+        assert (np.abs(images[..., 0] - targets["mask"]) <= 0.5).mean() > 0.99
+    plain = take(pipeline.batches(), 1)[0]
+    np.testing.assert_array_equal(plain[0][..., 0], plain[1]["mask"])
+
+
+def test_masks_can_be_had_where_there_are_any():
+    with pytest.raises(ValueError, match="Received: made without masks"):
+        mask_records(make())
+
+
+def test_a_stored_attention_map_reaches_the_augmentation():
+    class Store:
+        def lookup(self, indices):
+            return tf.cast(indices[:, None, None], tf.float32) * tf.ones((1, 2, 2))
+
+    @dataclasses.dataclass(frozen=True)
+    class ShowAttention:
+        compiled: ClassVar[bool] = True
+
+        def draw(self, key, image_shape):
+            return tf.zeros(())
+
+        def apply_batch(self, batch, parameters):
+            return batch | {"image": batch["image"] * 0 + batch["attention"][:, :1, :1, None] / 255}
+
+    pipeline = InputPipeline(
+        make(), image_shape=(6, 6, 1), batch_size=4, augmentations=[ShowAttention()], attention=Store()
+    )
+    plain = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4)
+    assert numbers(take(pipeline.stream(), 5)) == numbers(take(plain.stream(), 5))
 
 
 def test_two_streams_are_independent():

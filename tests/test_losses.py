@@ -1,15 +1,19 @@
 """Losses against numpy twins, at extreme logits, with unknown labels, and through fit and save."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from medkeras import losses
+from medkeras.metrics import Accuracy
 
 NAN = float("nan")
 BINARY = [losses.MaskedBinaryCrossentropy, losses.BinaryFocalLoss]
-ALL = [*BINARY, losses.FocalLoss]
+SINGLE = [losses.FocalLoss, losses.CrossEntropy]
+ALL = [*BINARY, *SINGLE]
 
 
 def sigmoid(x):
@@ -44,6 +48,14 @@ def single():
     return rng.integers(0, 3, 8), rng.normal(0, 3, (8, 3)).astype("float32")
 
 
+@pytest.fixture
+def mixed(single):
+    """Shares of classes: some of one class alone, some of two, with the logits of `single`."""
+    rng, eye = np.random.default_rng(2), np.eye(3)
+    share = np.array([1, 1, *rng.random(6)])[:, None]
+    return (share * eye[single[0]] + (1 - share) * eye[rng.integers(0, 3, 8)]).astype("float32"), single[1]
+
+
 @pytest.mark.parametrize("weights", [None, [2.0, 0.5, 1.0, 7.0]])
 def test_masked_crossentropy_is_its_numpy_twin(multilabel, weights):
     labels, logits = multilabel
@@ -75,6 +87,49 @@ def test_focal_is_its_numpy_twin(single, alpha, gamma):
     np.testing.assert_allclose(float(loss(labels[:, None], logits)), terms.mean(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("alpha", [1.0, [0.2, 0.9, 3.0]])
+def test_focal_of_shares_is_the_mean_of_the_classes(mixed, alpha, gamma):
+    shares, logits = mixed
+    loss = losses.FocalLoss(alpha=alpha, gamma=gamma, reduction="none")
+    classes = np.stack([loss(np.full(8, c), logits) for c in range(3)], axis=1)
+    np.testing.assert_allclose(loss(shares, logits), (shares * classes).sum(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_that_of_keras_for_indices_and_shares(single, mixed, smoothing):
+    loss = losses.CrossEntropy(label_smoothing=smoothing)
+    twin = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    np.testing.assert_allclose(loss(*mixed), twin(*mixed), rtol=1e-6)
+    labels, logits = single
+    for form in (labels, labels[:, None], labels.astype("float32"), np.eye(3, dtype="float32")[labels]):
+        np.testing.assert_allclose(loss(form, logits), twin(np.eye(3)[labels], logits), rtol=1e-6)
+    plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    np.testing.assert_allclose(losses.CrossEntropy()(labels, logits), plain(labels, logits), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_indices_and_their_rows_have_the_same_gradient(kind, single):
+    labels, logits = single
+    value, gradient = value_and_gradient(kind(), labels, logits)
+    other_value, other = value_and_gradient(kind(), np.eye(3, dtype="float32")[labels], logits)
+    assert value == pytest.approx(other_value, rel=1e-5)
+    np.testing.assert_allclose(gradient, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_a_model_learns_from_shares_in_fit_and_is_judged_by_indices(kind):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 64)
+    x = (labels[:, None] + rng.normal(0, 0.3, (64, 3))).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    # Not "accuracy": Keras would choose a metric by the first labels, and the later ones have another form.
+    model.compile(keras.optimizers.Adam(0.1), kind(), metrics=[Accuracy()])
+    shares = (0.8 * np.eye(2)[labels] + 0.1).astype("float32")
+    history = model.fit(x, shares, validation_data=(x, labels), epochs=12, verbose=0).history
+    assert history["val_accuracy"][-1] > 0.9 and history["loss"][-1] < history["loss"][0]
+
+
 def test_without_focus_they_are_cross_entropy(single, multilabel):
     plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     np.testing.assert_allclose(losses.FocalLoss(gamma=0)(*single), plain(*single), rtol=1e-5)
@@ -86,7 +141,7 @@ def test_without_focus_they_are_cross_entropy(single, multilabel):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_the_batch_mean_is_the_same_however_the_batch_is_cut(kind, single, multilabel):
-    labels, logits = single if kind is losses.FocalLoss else multilabel
+    labels, logits = single if kind in SINGLE else multilabel
     halves = [float(kind()(labels[i : i + 4], logits[i : i + 4])) for i in (0, 4)]
     np.testing.assert_allclose(np.mean(halves), float(kind()(labels, logits)), rtol=1e-5)
 
@@ -96,11 +151,13 @@ def test_the_batch_mean_is_the_same_however_the_batch_is_cut(kind, single, multi
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_values_and_gradients_stay_finite(kind, scale, precision):
     logits = np.array([[scale, -scale], [-scale, scale]], precision)
-    labels = np.array([0, 0]) if kind is losses.FocalLoss else np.array([[1, NAN], [NAN, NAN]], "float32")
-    options = [{}] if kind is losses.MaskedBinaryCrossentropy else [{"gamma": g} for g in (0, 0.5, 1, 2)]
-    for option in options:
-        value, gradient = value_and_gradient(kind(**option), labels, logits)
-        assert np.isfinite(value) and np.all(np.isfinite(gradient)), option
+    labels = np.array([0, 0]) if kind in SINGLE else np.array([[1, NAN], [NAN, NAN]], "float32")
+    focal = kind in (losses.FocalLoss, losses.BinaryFocalLoss)
+    options = [{"gamma": g} for g in (0, 0.5, 1, 2)] if focal else [{}]
+    forms = [labels, np.array([[1, 0], [0.3, 0.7]], "float32")] if kind in SINGLE else [labels]
+    for option, form in itertools.product(options, forms):
+        value, gradient = value_and_gradient(kind(**option), form, logits)
+        assert np.isfinite(value) and np.all(np.isfinite(gradient)), (option, form)
 
 
 def value_and_gradient(loss, labels, logits):
@@ -123,7 +180,7 @@ def test_unknown_labels_have_no_gradient(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_confident_wrong_answer_is_still_corrected(kind):
-    labels = np.array([1]) if kind is losses.FocalLoss else np.array([[0, 1]], "float32")
+    labels = np.array([1]) if kind in SINGLE else np.array([[0, 1]], "float32")
     value, gradient = value_and_gradient(kind(), labels, np.array([[1e3, -1e3]]))
     assert value > 500
     assert gradient[0, 0] > 0 > gradient[0, 1]
@@ -131,7 +188,7 @@ def test_a_confident_wrong_answer_is_still_corrected(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_sample_weights_scale_each_image(kind, single, multilabel):
-    labels, logits = single if kind is losses.FocalLoss else multilabel
+    labels, logits = single if kind in SINGLE else multilabel
     weights = np.array([0, 1, 2, 3, 4, 0, 0, 1], "float32")
     each = ops.convert_to_numpy(kind(reduction="none")(labels, logits))
     assert each.shape == (8,)
@@ -144,6 +201,7 @@ def test_sample_weights_scale_each_image(kind, single, multilabel):
         losses.MaskedBinaryCrossentropy(positive_weights=(1, 2), name="a"),
         losses.BinaryFocalLoss(alpha=[0.5, 2], gamma=1, reduction="sum"),
         losses.FocalLoss(alpha=0.25, gamma=3),
+        losses.CrossEntropy(label_smoothing=0.1, name="b"),
     ],
 )
 def test_a_loss_comes_back_from_its_config(loss):
@@ -168,6 +226,8 @@ def test_a_compiled_model_with_a_focal_loss_is_saved_and_loaded(tmp_path):
         (lambda: losses.FocalLoss(alpha=0), r"alpha=\[0.0\]"),
         (lambda: losses.BinaryFocalLoss(alpha=[1, NAN]), "alpha="),
         (lambda: losses.MaskedBinaryCrossentropy(positive_weights=[-1, 1]), "positive_weights="),
+        (lambda: losses.CrossEntropy(label_smoothing=1), "label_smoothing=1"),
+        (lambda: losses.CrossEntropy()([[0.5, 0.5]], [[0.0, 0.0, 0.0]]), r"\(batch, 3\).*shape \(1, 2\)"),
         (lambda: losses.FocalLoss(alpha=[1, 2])([0], [[0.0, 0, 0]]), "each of 3 classes"),
         (lambda: losses.BinaryFocalLoss()([[0.0]], [[0.0, 0.0]]), "y_true.shape="),
         (lambda: losses.MaskedBinaryCrossentropy()([0.0, 1.0], [[0.0], [0.0]]), "y_true.shape="),

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from medkeras.metrics import AUC, QuadraticWeightedKappa, default_metrics
+from medkeras.metrics import AUC, Accuracy, QuadraticWeightedKappa, default_metrics
 from medkeras.tasks import default_loss
 
 NAN = float("nan")
@@ -88,6 +88,30 @@ def test_auc_takes_weights():
     assert feed(AUC("binary", 2), labels, logits, weights) == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("kind", [Accuracy, lambda: AUC("ordinal", 4), lambda: QuadraticWeightedKappa(4)])
+def test_of_shares_the_largest_counts(kind, ordered):
+    labels, logits = ordered
+    shares = 0.7 * np.eye(4)[labels] + 0.3 * np.eye(4)[(labels + 1) % 4]
+    assert feed(kind(), shares.astype("float32"), logits) == feed(kind(), labels, logits)
+
+
+def test_accuracy_is_that_of_keras(ordered):
+    labels, logits = ordered
+    weights = np.random.default_rng(1).integers(0, 4, 200)
+    twin = keras.metrics.SparseCategoricalAccuracy()
+    for form in (labels, labels[:, None]):
+        assert feed(Accuracy(), form, logits, weights) == pytest.approx(feed(twin, labels, logits, weights), abs=1e-6)
+        twin.reset_state()
+
+
+def test_auc_counts_a_share_of_a_label_as_so_much_of_an_image():
+    rng = np.random.default_rng(6)
+    labels, logits = rng.random(300).astype("float32"), rng.normal(size=300)
+    both, weights = np.repeat([1, 0], 300), np.concatenate([labels, 1 - labels])
+    expected = roc_auc_score(both, np.tile(logits, 2), sample_weight=weights)
+    assert feed(AUC("multilabel", 1), labels[:, None], logits[:, None]) == pytest.approx(expected, abs=2e-3)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e4])
 def test_auc_survives_extreme_logits(scale):
     labels = np.array([0, 1, 2, 0])
@@ -113,11 +137,14 @@ def test_default_metrics_work_in_a_compiled_model_and_after_loading(task, tmp_pa
     metric.update_state(y, ops.convert_to_numpy(model(x)))
     assert result["auc"] == pytest.approx(float(metric.result()), abs=1e-5)
     model.save(tmp_path / "model.keras")
+    if task != "multilabel":
+        shares = np.eye(classes, dtype="float32")[y]
+        assert model.evaluate(x, shares, batch_size=8, verbose=0, return_dict=True) == pytest.approx(result, abs=1e-5)
     again = keras.models.load_model(tmp_path / "model.keras")
     assert again.evaluate(x, y, batch_size=8, verbose=0, return_dict=True) == pytest.approx(result, abs=1e-5)
 
 
-@pytest.mark.parametrize("metric", [AUC("multilabel", 3, name="a"), QuadraticWeightedKappa(4)])
+@pytest.mark.parametrize("metric", [AUC("multilabel", 3, name="a"), Accuracy(name="b"), QuadraticWeightedKappa(4)])
 def test_a_metric_comes_back_from_its_config(metric):
     again = keras.metrics.deserialize(keras.metrics.serialize(metric))
     assert type(again) is type(metric) and again.get_config() == metric.get_config()

@@ -6,31 +6,19 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_models import distinct_names, small
 
 import medkeras
 from medkeras.models import Grid, Positions, Tokens
 
 RNG = np.random.default_rng(0)
-SMALL = {3: (32, 32, 1), 4: (16, 16, 16, 1)}
-
-
-def small(name, **options):
-    """A registered model at the smallest usual size."""
-    shape = SMALL[len(medkeras.models.preset(name).input_shape)]
-    return medkeras.models.create(name, **{"input_shape": shape, "num_classes": 3, **fitting(name, shape), **options})
-
-
-def fitting(name, shape):
-    """Presets for large images are made shallower for the small test image."""
-    depth = medkeras.models.preset(name).options.get("depth", 1)
-    return {"depth": 3 if shape[0] == 32 else 2} if depth > 2 else {}
 
 
 def images(model, count=3):
     return RNG.uniform(size=(count, *model.image_shape)).astype("float32")
 
 
-@pytest.fixture(scope="module", params=medkeras.models.names())
+@pytest.fixture(scope="module", params=distinct_names())
 def model(request):
     keras.utils.set_random_seed(0)
     return small(request.param, class_names=["a", "b", "c"])

@@ -54,6 +54,18 @@ def test_masks_of_another_suffix(tmp_path):
         records.read_mask(1)
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_a_mask_may_number_its_lesions(tmp_path, kind):
+    """Whole numbers of 32 bits, or floats above 1, are no image but a mask."""
+    make(tmp_path / "images", "a/1.png", "b/2.png", shape=(4, 4))
+    numbers = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [700, 700, 0, 0]], kind)
+    for name in ("a/1.tif", "b/2.tif"):
+        (tmp_path / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / "masks" / name), numbers)
+    records = open_source(tmp_path / "images", masks=str(tmp_path / "masks"))
+    np.testing.assert_array_equal(records.read_mask(0), numbers > 0)
+
+
 def test_skip_keeps_bad_files_for_the_report(tmp_path):
     make(tmp_path, "a/1.png", "b/2.png", "b/3.png")
     (tmp_path / "a" / "notes.txt").write_text("not an image")

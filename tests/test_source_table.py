@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -82,6 +84,15 @@ def test_a_byte_order_mark_and_blank_splits_do_no_harm(tmp_path):
     assert open_source(path).table["split"].tolist() == ["", ""]
 
 
+def test_spaces_and_rows_without_values_do_no_harm(tmp_path):
+    text = rows(" path , label,", "a.png,ill ,", "", "b.png, well,", ",,", 'c.png," ill",')
+    records = open_source(make(tmp_path, text))
+    assert records.class_names == ("ill", "well") and records.labels.tolist() == [0, 1, 0]
+    assert records.table["column_3"].tolist() == ["", "", ""]
+    with pytest.raises(ValueError, match="'well' in row 4 of"):
+        open_source(tmp_path / "table.csv", class_names=("ill", "odd"))
+
+
 def test_skip_keeps_missing_files_for_the_report(tmp_path):
     path = make(tmp_path, rows("path,label", "a.png,x", "gone.png,y", "b.png,y"))
     with pytest.raises(FileNotFoundError, match="gone.png: no such file, row 3 of"):
@@ -98,6 +109,7 @@ def test_skip_keeps_missing_files_for_the_report(tmp_path):
             "No column grade.*path, label.*label_columns='grade'",
         ),
         (rows("path,label", "a.png,x", "b.png,y"), {"label_columns": ("label", "q")}, "No column q"),
+        (rows("path,p", "a.png,1", "b.png,0"), {"label_columns": ("p", "p")}, "all distinct.*'p', 'p'"),
         (rows("path,label", "a.png,x", "b.png,y"), {"patient_column": "who"}, "patient_column='who'"),
         (rows("path,grade", "a.png,x", "b.png,y"), {}, "No column label or class"),
         (rows("where,label", "a.png,x", "b.png,y"), {}, "No column path or image"),
@@ -111,10 +123,15 @@ def test_skip_keeps_missing_files_for_the_report(tmp_path):
         (rows("path,label,split", "a.png,x,train", "b.png,y,dev"), {}, "train, val or test.*'dev' in row 3"),
         (rows("path,label,split", "a.png,x,train", "b.png,y,"), {}, "'' in row 3"),
         (
-            rows("path,p,q", "a.png,1,0", "b.png,-1,1"),
+            rows("path,p,q", "a.png,1,0", "b.png,-2,1"),
             {"label_columns": ("p", "q")},
-            "0, 1 or blank.*'-1' in row 3",
+            r"0, 1, -1 \(uncertain\) or blank.*'-2' in row 3",
         ),
+        (rows("path,label", "a.png,x", "./a.png,y"), {}, r"stands in one row.*\./a.png again in row 3"),
+        (rows("path,label", "a.png,x,1", "b.png,y,2"), {}, "2 columns, but 3 values in row 2"),
+        (rows("path,label,age", "a.png,x,1", "b.png,y"), {}, "3 columns, but 2 values in row 3"),
+        (rows("path,label,label", "a.png,x,y", "b.png,y,x"), {}, "two columns are called label"),
+        (rows("path,label", "a.png,x", "b.png,y").encode("utf-16-le"), {}, "no UTF-8 text"),
         (rows("path,label"), {}, "no rows"),
         ("", {}, "Cannot read"),
         (rows("path,label", "a.png,x,1,2", "b.png,y", 'c.png,"z'), {}, "Cannot read"),
@@ -141,10 +158,8 @@ def test_files_are_looked_up_by_folder_not_one_by_one(tmp_path, monkeypatch):
             (tmp_path / folder / f"{i}.png").touch()
     lines = [f"{folder}/{i}.png,{i % 2}" for folder in ("one", "two") for i in range(50)]
     (tmp_path / "t.csv").write_text(rows("path,label", *lines))
-    import os
-
-    listed, listdir = [], os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
     assert len(open_source(tmp_path / "t.csv")) == 100
     assert len(listed) == 2
 

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+WRAPPER = "module."  # torch's data-parallel wrapper puts this in front of every name
 
 
 def read_arrays(source: str | os.PathLike | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the named arrays of a checkpoint.
 
+    A `module.` in front of every name, which training on several devices leaves there, is taken off.
+
     Args:
         source: A `.safetensors` file, a torch file (`.pt`, `.pth`, `.bin`; needs the extra `[torch]`), or a
-            mapping of arrays, which is returned as it is.
+            mapping of arrays.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -25,6 +28,13 @@ def read_arrays(source: str | os.PathLike | Mapping[str, np.ndarray]) -> dict[st
         >>> sorted(read_arrays({"a": np.zeros(2)}))
         ['a']
     """
+    arrays = _read(source)
+    if all(name.startswith(WRAPPER) for name in arrays):
+        return {name.removeprefix(WRAPPER): array for name, array in arrays.items()}
+    return arrays
+
+
+def _read(source: str | os.PathLike | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if isinstance(source, Mapping):
         return {name: np.asarray(array) for name, array in source.items()}
     path = pathlib.Path(source)

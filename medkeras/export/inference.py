@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -53,13 +53,20 @@ def inference_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]
     return infer
 
 
-def write_labels(path: pathlib.Path, model: ImageClassifier, operating_point: Mapping[str, Any] | None = None) -> None:
+def write_labels(
+    path: pathlib.Path,
+    model: ImageClassifier,
+    *,
+    operating_point: Mapping[str, Any] | None = None,
+    preprocess: Sequence[str] = (),
+) -> None:
     """Writes what a caller of an exported file must know as JSON: names, task, input, outputs, thresholds.
 
     Args:
         path: The file to write.
         model: The exported model.
         operating_point: The thresholds chosen on validation, as the evaluation wrote them.
+        preprocess: Names of the steps that the caller applies to a stored image before it is resized.
     """
     labels = {
         "name": model.name,
@@ -73,6 +80,7 @@ def write_labels(path: pathlib.Path, model: ImageClassifier, operating_point: Ma
             "range": [0.0, 1.0],
             "normalization": "Inputs are in [0, 1]; the model normalises them itself.",
         },
+        "preprocess": list(preprocess),
         "outputs": {name: [None, model.num_classes] for name in OUTPUTS},
         "operating_point": dict(operating_point) if operating_point else None,
     }

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,11 @@ LABELS = "assets.extra/labels.json"
 
 
 def export_saved_model(
-    model: ImageClassifier, path: str | os.PathLike, *, operating_point: Mapping[str, Any] | None = None
+    model: ImageClassifier,
+    path: str | os.PathLike,
+    *,
+    operating_point: Mapping[str, Any] | None = None,
+    preprocess: Sequence[str] = (),
 ) -> pathlib.Path:
     """Writes a model as a SavedModel with the signatures `serving_default` and `serve`.
 
@@ -26,6 +30,7 @@ def export_saved_model(
         model: A model of `medkeras.models`.
         path: The folder to write; for TF Serving it ends in an integer version.
         operating_point: Thresholds for `labels.json`, as the evaluation wrote them.
+        preprocess: Names of the steps before resizing, for `labels.json`.
 
     Returns:
         The folder.
@@ -53,5 +58,5 @@ def export_saved_model(
     archive.write_out(path, verbose=False)
     labels = path / LABELS
     labels.parent.mkdir()
-    write_labels(labels, model, operating_point)
+    write_labels(labels, model, operating_point=operating_point, preprocess=preprocess)
     return path

@@ -83,6 +83,37 @@ def average_grid(features: Any, cells: int) -> Any:
     return _apply(matrices, features)
 
 
+def resize_aligned(images: Any, size: Sequence[int]) -> Any:
+    """Resizes linearly with aligned corners: first and last pixel centres stay where they are.
+
+    This is torch's `align_corners=True`. Keras' own resize places pixels by half-pixel centres.
+
+    Args:
+        images: `(batch, *spatial, channels)` with two or three spatial axes.
+        size: New length of each spatial axis, in pixels.
+
+    Returns:
+        `(batch, *size, channels)`.
+
+    Raises:
+        ValueError: If `size` does not have one positive length per spatial axis.
+
+    Example:
+        >>> column = ops.reshape(ops.arange(3.0), (1, 3, 1, 1))
+        >>> ops.convert_to_numpy(resize_aligned(column, (5, 1)))[0, :, 0, 0].tolist()
+        [0.0, 0.5, 1.0, 1.5, 2.0]
+    """
+    lengths = tuple(images.shape[1:-1])
+    if len(size) != len(lengths) or min(size) < 1:
+        raise ValueError(f"`size` must have {len(lengths)} positive lengths. Received: size={tuple(size)}")
+    matrices = []
+    for length, samples in zip(lengths, size, strict=True):
+        positions = np.arange(samples) * ((length - 1) / max(samples - 1, 1))
+        matrix = np.maximum(1 - np.abs(positions[:, None] - np.arange(length)), 0).astype("float32")
+        matrices.append(ops.broadcast_to(matrix, (ops.shape(images)[0], samples, length)))
+    return _apply(matrices, images)
+
+
 def _apply(matrices: Sequence[Any], images: Any) -> Any:
     """Contracts each spatial axis with its matrix `(batch, samples, size)`."""
     for matrix, equation in zip(matrices, _EQUATIONS[len(matrices)], strict=True):

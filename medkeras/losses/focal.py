@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from medkeras.losses.masked import checked_weights, known_labels, known_mean, per_class
+from medkeras.tasks import are_shares, class_shares
 
 
 class _Focal(keras.losses.Loss):
@@ -34,16 +35,20 @@ class _Focal(keras.losses.Loss):
 class FocalLoss(_Focal):
     """Focal loss of a single-label task, `alpha * (1 - p)^gamma * -log(p)`, p the true class's probability.
 
+    For shares of several classes, it is the mean of the classes' losses by their shares.
+
     Args:
         alpha: One positive factor, or one per class.
         gamma: How fast the loss fades as p grows, >= 0; 0 is plain cross-entropy.
         **kwargs: `name`, `reduction` and `dtype` of a Keras loss. The loss is computed in float32.
 
     Input shape:
-        Labels `(batch,)` or `(batch, 1)`, class indices; logits `(batch, classes)`, at least two classes.
+        Labels `(batch,)` or `(batch, 1)`, class indices, or `(batch, classes)`, shares that sum to 1; logits
+        `(batch, classes)`, at least two classes.
 
     Raises:
-        ValueError: If `gamma` is negative, or `alpha` is not positive or does not have one value per class.
+        ValueError: If `gamma` is negative, `alpha` is not positive or does not have one value per class, or
+            labels have neither form.
 
     Reference:
         Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002; FocusNet uses alpha 1, gamma 2.
@@ -59,14 +64,23 @@ class FocalLoss(_Focal):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of each image, `(batch,)`."""
         logits = ops.cast(y_pred, "float32")
-        labels = ops.cast(ops.reshape(y_true, ops.shape(logits)[:-1]), "int32")
-        hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
-        log_p = ops.sum(hot * ops.log_softmax(logits), axis=-1)
-        # log(1 - p) from the other classes' logits: exact where p rounds to 1, and its power has a finite
-        # gradient there for every gamma.
-        others = ops.where(hot > 0, -1e9, logits)
-        log_q = ops.logsumexp(others, axis=-1) - ops.logsumexp(logits, axis=-1)
-        return -ops.matmul(hot, self._class_weights(logits)) * ops.exp(self.gamma * log_q) * log_p
+        shares = class_shares(y_true, logits.shape[-1])
+        log_p = ops.log_softmax(logits)
+        if are_shares(y_true, logits.shape[-1]):
+            own = ops.eye(logits.shape[-1])
+            log_q = _log_of_others(logits[:, None], own)
+        else:  # Only the true class counts; it needs no table of class by class.
+            log_q = _log_of_others(logits, shares)[:, None]
+        return -ops.sum(shares * self._class_weights(logits) * ops.exp(self.gamma * log_q) * log_p, axis=-1)
+
+
+def _log_of_others(logits: Any, own: Any) -> Any:
+    """Returns log(1 - p) of the class that `own` marks, from the other classes' logits.
+
+    It is exact where p rounds to 1, and its power has a finite gradient there for every gamma.
+    """
+    others = ops.where(own > 0, -1e9, logits)
+    return ops.logsumexp(others, axis=-1) - ops.logsumexp(logits, axis=-1)
 
 
 @keras.saving.register_keras_serializable("medkeras")

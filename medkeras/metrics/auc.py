@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from medkeras.tasks import check_task, is_multilabel
+from medkeras.tasks import check_task, class_indices, is_multilabel
 
 LIMIT = 16.0
 BINS = 512
@@ -30,8 +30,9 @@ class AUC(keras.metrics.Metric):
         **kwargs: `dtype` of a Keras metric.
 
     Input shape:
-        Labels `(batch,)` or `(batch, 1)`, class indices, or `(batch, labels)` of 0, 1 and NaN; logits
-        `(batch, num_classes)`.
+        Labels `(batch,)` or `(batch, 1)`, class indices, or `(batch, num_classes)`, shares, of which the largest
+        counts; for several labels `(batch, labels)`, each in [0, 1] or NaN, a share counting as so much of a
+        positive image. Logits `(batch, num_classes)`.
 
     Raises:
         ValueError: If the task is unknown or does not fit `num_classes`.
@@ -65,8 +66,7 @@ class AUC(keras.metrics.Metric):
     def _one_vs_rest(self, y_true: Any) -> Any:
         if is_multilabel(self.task):
             return ops.cast(y_true, self.dtype)
-        classes = ops.cast(ops.reshape(y_true, (-1,)), "int32")
-        hot = ops.one_hot(classes, self.num_classes, dtype=self.dtype)
+        hot = ops.one_hot(class_indices(y_true, self.num_classes), self.num_classes, dtype=self.dtype)
         return hot[:, 1:] if self.task == "binary" else hot
 
     def _log_odds(self, logits: Any) -> Any:

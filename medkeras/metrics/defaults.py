@@ -2,13 +2,14 @@
 
 import keras
 
+from medkeras.metrics.accuracy import Accuracy
 from medkeras.metrics.auc import AUC
 from medkeras.metrics.kappa import QuadraticWeightedKappa
 from medkeras.tasks import is_multilabel
 
 
 def default_metrics(task: str, num_classes: int) -> list[keras.metrics.Metric]:
-    """Returns new metrics for `model.compile`, for a model that gives logits.
+    """Returns new metrics for `model.compile`, for a model that gives logits; labels may be shares of classes.
 
     `auc` always; `accuracy` for single-label tasks; `kappa`, quadratically weighted, for `ordinal`.
 
@@ -25,7 +26,7 @@ def default_metrics(task: str, num_classes: int) -> list[keras.metrics.Metric]:
     """
     metrics = [AUC(task, num_classes)]
     if not is_multilabel(task):
-        metrics.append(keras.metrics.SparseCategoricalAccuracy(name="accuracy"))
+        metrics.append(Accuracy())
     if task == "ordinal":
         metrics.append(QuadraticWeightedKappa(num_classes))
     return metrics

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.tasks import class_indices
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class QuadraticWeightedKappa(keras.metrics.Metric):
@@ -19,8 +21,8 @@ class QuadraticWeightedKappa(keras.metrics.Metric):
         **kwargs: `dtype` of a Keras metric.
 
     Input shape:
-        Labels `(batch,)` or `(batch, 1)`, class indices; logits or probabilities `(batch, num_classes)`, of
-        which the largest counts.
+        Labels `(batch,)` or `(batch, 1)`, class indices, or `(batch, num_classes)`, shares; logits or
+        probabilities `(batch, num_classes)`. Of shares and logits the largest counts.
 
     Raises:
         ValueError: If `num_classes` is below 2.
@@ -45,7 +47,7 @@ class QuadraticWeightedKappa(keras.metrics.Metric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch; `sample_weight` is `(batch,)`."""
         predicted = ops.one_hot(ops.argmax(y_pred, axis=-1), self.num_classes, dtype=self.dtype)
-        true = ops.one_hot(ops.cast(ops.reshape(y_true, (-1,)), "int32"), self.num_classes, dtype=self.dtype)
+        true = ops.one_hot(class_indices(y_true, self.num_classes), self.num_classes, dtype=self.dtype)
         if sample_weight is not None:
             true = true * ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))
         self.confusion.assign_add(ops.matmul(ops.transpose(true), predicted))

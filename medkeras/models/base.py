@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from medkeras import tasks
 from medkeras.models.explain_points import ExplainPoint
@@ -98,6 +99,17 @@ class ImageClassifier(keras.Model):
         """
         raise ValueError(f"`{self.name}` has no official checkpoint layout in this configuration.")
 
+    @property
+    def mean_pixel(self) -> tuple[float, ...]:
+        """The value in [0, 1] of each channel that the model's own normalisation turns to 0."""
+        is_name = isinstance(self.normalization, str)
+        statistics = NORMALIZATIONS[self.normalization] if is_name else self.normalization
+        mean = np.atleast_1d(0.0 if statistics is None else statistics[0])
+        channels = self.image_shape[-1]
+        # A grey image that is shown in three colours has the mean of their means.
+        mean = mean if len(mean) in (1, channels) else mean.mean(keepdims=True)
+        return tuple(np.broadcast_to(mean, channels).tolist())
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments shared by all architectures; a subclass adds its own."""
         return {
@@ -115,13 +127,15 @@ class ImageClassifier(keras.Model):
         return cls(**config)
 
 
-def image_input(input_shape: Sequence[int], normalization: Any) -> tuple[Any, Any]:
+def image_input(input_shape: Sequence[int], normalization: Any, *, rgb: bool = False) -> tuple[Any, Any]:
     """Returns the symbolic image in [0, 1] and the same image after the model's own normalisation.
 
     Args:
         input_shape: `(height, width, channels)` or `(depth, height, width, channels)`, all known.
         normalization: `"imagenet"`, `"half"` (mean and std 0.5), `"none"`, or `(mean, std)` with one value or
             one per channel each.
+        rgb: Repeats a grey image to three equal channels before it is normalised, as backbones trained on
+            colour images expect.
 
     Raises:
         ValueError: If the shape is not of rank 3 or 4 with positive sizes, or the normalisation is unknown or
@@ -133,15 +147,17 @@ def image_input(input_shape: Sequence[int], normalization: Any) -> tuple[Any, An
             "`input_shape` must be (height, width, channels) or (depth, height, width, channels), all positive. "
             f"Received: input_shape={shape}"
         )
-    image = keras.Input(shape, name="image")
-    statistics = _mean_and_std(normalization, shape[-1])
+    image = x = keras.Input(shape, name="image")
+    if rgb and shape[-1] == 1:
+        x = keras.layers.Concatenate(name="rgb")([image] * 3)
+    statistics = _mean_and_std(normalization, x.shape[-1])
     if statistics is None:
-        return image, image
+        return image, x
     mean, std = statistics
     rescale = keras.layers.Rescaling(
         [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)], name="normalization"
     )
-    return image, rescale(image)
+    return image, rescale(x)
 
 
 def _mean_and_std(normalization: Any, channels: int) -> tuple[list[float], list[float]] | None:

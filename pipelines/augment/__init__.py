@@ -1,6 +1,6 @@
 """Augmentation: small dataclasses that draw parameters per record and apply them per batch.
 
-A new augmentation is a dataclass with the two methods of `Augmentation`; it can stand in any list given to
+A new augmentation is a dataclass with the methods of `Augmentation`; it can stand in any list given to
 `load(augment=...)`.
 """
 
@@ -9,40 +9,45 @@ from typing import Any
 
 import keras
 
+from pipelines.augment.attention import AttentionCrop, AttentionDrop
+from pipelines.augment.attention_store import AttentionStore
 from pipelines.augment.augmenter import Augmentation, Augmenter
+from pipelines.augment.bias_field import BiasField
+from pipelines.augment.blur import Blur
+from pipelines.augment.color import ColorJitter
+from pipelines.augment.dropout import CoarseDropout
 from pipelines.augment.flips import Flip
-from pipelines.augment.geometry import Affine, warp
+from pipelines.augment.geometry import Warp
 from pipelines.augment.intensity import Intensity, Noise
 from pipelines.augment.keras_layers import KerasLayer
+from pipelines.augment.mixing import CutMix, MixUp
+from pipelines.augment.presets import AUGMENTATIONS
+from pipelines.augment.refresh_attention import RefreshAttention
+from pipelines.augment.resample import warp, warp_nearest
 
 __all__ = [
     "AUGMENTATIONS",
-    "Affine",
+    "AttentionCrop",
+    "AttentionDrop",
+    "AttentionStore",
     "Augmentation",
     "Augmenter",
+    "BiasField",
+    "Blur",
+    "CoarseDropout",
+    "ColorJitter",
+    "CutMix",
     "Flip",
     "Intensity",
     "KerasLayer",
+    "MixUp",
     "Noise",
+    "RefreshAttention",
+    "Warp",
     "choose",
     "warp",
+    "warp_nearest",
 ]
-
-AUGMENTATIONS: dict[str, tuple[Augmentation, ...]] = {
-    "none": (),
-    "light": (Flip(("width",)), Intensity(brightness=0.1, contrast=0.1, gamma=0.0)),
-    "standard": (
-        Flip(("width",)),
-        Affine(rotation=10.0, scale=0.1, translation=0.06),
-        Intensity(brightness=0.1, contrast=0.2, gamma=0.2),
-        Noise(std=0.02),
-    ),
-    "strong": (
-        Flip(("width",)),
-        Affine(rotation=15.0, scale=0.15, translation=0.1),
-        Intensity(brightness=0.2, contrast=0.3, gamma=0.35),
-    ),
-}
 
 
 def choose(augment: str | Sequence[Any] | None) -> tuple[Augmentation, ...]:
@@ -65,6 +70,6 @@ def choose(augment: str | Sequence[Any] | None) -> tuple[Augmentation, ...]:
         return AUGMENTATIONS[augment]
     chosen = tuple(KerasLayer(a) if isinstance(a, keras.layers.Layer) else a for a in augment or ())
     for member in chosen:
-        if not (hasattr(member, "draw") and hasattr(member, "apply")):
+        if not (hasattr(member, "draw") and (hasattr(member, "apply") or hasattr(member, "apply_batch"))):
             raise ValueError(f"{rule}. Received: augment with {member!r}")
     return chosen

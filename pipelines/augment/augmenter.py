@@ -1,22 +1,32 @@
 """Stateless augmentation: every random number follows from the seed, the epoch and the record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
+
+from pipelines.augment.random_numbers import fold_in
+
+Batch = dict[str, tf.Tensor]
 
 
 class Augmentation(Protocol):
     """One kind of random change.
 
-    Drawing and applying are apart because random numbers differ between XLA and graph: `draw` runs outside
-    XLA, for one record; `apply` runs for a batch, inside XLA where `compiled` says so.
+    Drawing and applying are apart: `draw` runs outside XLA, where any random number of TensorFlow can be had;
+    `apply` runs for a batch, inside XLA where `compiled` says so. `draw` is written for one record and
+    vectorised; numbers of `pipelines.augment.random_numbers` are fast there, TensorFlow's are drawn in a loop.
+
+    What changes more than images has, in place of `apply`, `apply_batch(batch, parameters) -> batch`. The batch
+    holds `image` `(batch, *image_shape)`, and may hold `label`, float `(batch, classes)` or as the records have
+    it; `mask` `(batch, *sizes)`; `boxes` `(batch, n, 2 * axes)`, see `pipelines.augment.boxes`; `attention`
+    `(batch, *lower sizes)`. What mixes the images of a batch says `soft_labels = True` and needs float labels.
     """
 
     compiled: bool
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> Any:
-        """Returns the parameters of one record, a nest of tensors, from its key `(2,)`."""
+        """Returns the parameters of one record, a nest of tensors, from its key, int64 `(2,)`."""
 
     def apply(self, images: tf.Tensor, parameters: Any) -> tf.Tensor:
         """Changes images `(batch, *image_shape)` by the parameters of each."""
@@ -29,7 +39,8 @@ class Augmenter:
         augmentations: What to apply, in this order.
         image_shape: `(H, W, C)` or `(D, H, W, C)`.
         seed: Any integer; the same seed gives the same augmentation of a record in an epoch, whatever the
-            batch it comes in and the number of workers.
+            batch it comes in and the number of workers. Augmentations that mix the images of a batch depend
+            on the batch too.
 
     Raises:
         ValueError: If an augmentation does not fit the image shape.
@@ -39,36 +50,57 @@ class Augmenter:
         >>> augment = Augmenter([Flip(("width",))], image_shape=(1, 2, 1), seed=0)
         >>> images = tf.tile(tf.reshape([0.0, 1.0], (1, 1, 2, 1)), (4, 1, 1, 1))
         >>> augment(images, epoch=0, indices=[0, 1, 2, 3])[:, 0, 0, 0].numpy()
-        array([1., 1., 0., 1.], dtype=float32)
+        array([0., 0., 1., 1.], dtype=float32)
     """
 
     def __init__(self, augmentations: Sequence[Augmentation], *, image_shape: Sequence[int], seed: int = 0) -> None:
         self.augmentations, self.image_shape, self.seed = tuple(augmentations), tuple(image_shape), seed
         # Compiled one by one: fused, the gather of a warp would compute what comes before it once per corner.
-        self._apply = [tf.function(a.apply, jit_compile=a.compiled) for a in self.augmentations]
-        self._signature = tf.nest.map_structure(
-            lambda t: tf.TensorSpec(t.shape, t.dtype), self._draw(tf.zeros(2, tf.int64))
-        )
+        self._apply = [tf.function(_on_batch(a), jit_compile=a.compiled, autograph=False) for a in self.augmentations]
+        signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)]
+        self._draw_records = tf.function(self._draw_each, signature, autograph=False)
+        self._draw(tf.zeros(2, tf.int64))
+
+    @property
+    def soft_labels(self) -> bool:
+        """Says whether labels must be shares of each class, because images are mixed."""
+        return any(getattr(augmentation, "soft_labels", False) for augmentation in self.augmentations)
 
     def __call__(self, images: tf.Tensor, epoch: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         """Returns the images of records `indices` as epoch `epoch` shows them, within [0, 1]."""
+        return self.augment_batch({"image": images}, epoch, indices)["image"]
+
+    def augment_batch(self, batch: Mapping[str, tf.Tensor], epoch: tf.Tensor, indices: tf.Tensor) -> Batch:
+        """Returns images with all that belongs to them, see `Augmentation`, as epoch `epoch` shows them.
+
+        Example:
+            >>> from pipelines.augment import Flip
+            >>> augment = Augmenter([Flip(("width",))], image_shape=(1, 2, 1), seed=0)
+            >>> batch = {"image": tf.zeros((1, 1, 2, 1)), "mask": tf.constant([[[0.0, 1.0]]])}
+            >>> augment.augment_batch(batch, epoch=0, indices=[2])["mask"].numpy()
+            array([[[1., 0.]]], dtype=float32)
+        """
+        batch = dict(batch)
         for apply, parameters in zip(self._apply, self.draw(epoch, indices), strict=True):
-            images = apply(images, parameters)
-        return tf.clip_by_value(images, 0.0, 1.0)
+            batch = apply(batch, parameters)
+        return batch | {"image": tf.clip_by_value(batch["image"], 0.0, 1.0)}
 
     def draw(self, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, ...]:
         """Returns each augmentation's parameters for a batch of records."""
         if not self.augmentations:
             return ()
-        key = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(epoch, tf.int64)])
-        return tf.map_fn(
-            lambda index: self._draw(tf.random.experimental.stateless_fold_in(key, index)),
-            tf.cast(indices, tf.int64),
-            fn_output_signature=self._signature,
-        )
+        return self._draw_records(tf.cast(epoch, tf.int64), tf.cast(indices, tf.int64))
+
+    def _draw_each(self, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, ...]:
+        key = fold_in(fold_in(tf.zeros(2, tf.int64), self.seed), epoch)
+        return tf.vectorized_map(self._draw, fold_in(key, indices))
 
     def _draw(self, key: tf.Tensor) -> tuple[Any, ...]:
-        return tuple(
-            augmentation.draw(tf.random.experimental.stateless_fold_in(key, position), self.image_shape)
-            for position, augmentation in enumerate(self.augmentations)
-        )
+        keys = fold_in(key, tf.range(len(self.augmentations)))
+        return tuple(a.draw(keys[i], self.image_shape) for i, a in enumerate(self.augmentations))
+
+
+def _on_batch(augmentation: Augmentation) -> Callable[[Batch, Any], Batch]:
+    if hasattr(augmentation, "apply_batch"):
+        return augmentation.apply_batch
+    return lambda batch, parameters: batch | {"image": augmentation.apply(batch["image"], parameters)}

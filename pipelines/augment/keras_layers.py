@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from pipelines.augment.augmenter import Batch
+
 
 class KerasLayer:
     """Applies a Keras preprocessing layer to each batch, with random numbers from a key where it can.
@@ -35,11 +37,31 @@ class KerasLayer:
 
     def apply(self, images: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
         """Calls the layer in training mode."""
-        layer = self.layer
-        if not hasattr(layer, "transform_images"):  # KerasCV has a transformation of another form
-            return tf.ensure_shape(layer(images, training=True), images.shape)
-        transformation = layer.get_random_transformation(images, training=True, seed=_KeySeed(parameters[0]))
-        return tf.ensure_shape(layer.transform_images(images, transformation, training=True), images.shape)
+        return self.apply_batch({"image": images}, parameters)["image"]
+
+    def apply_batch(self, batch: Batch, parameters: tf.Tensor) -> Batch:
+        """Calls the layer in training mode; a core layer takes masks along.
+
+        Raises:
+            ValueError: If the batch has what the layer cannot take along.
+        """
+        is_core = hasattr(self.layer, "transform_images")  # KerasCV has a transformation of another form
+        left = batch.keys() & ({"boxes", "attention"} if is_core else {"mask", "boxes", "attention"})
+        if left:
+            raise ValueError(
+                "Keras layers take masks along, those of other libraries nothing; use the augmentations of "
+                f"pipelines.augment. Received: layer={self.layer.name}, batch with {', '.join(sorted(left))}"
+            )
+        images = batch["image"]
+        if not is_core:
+            return batch | {"image": tf.ensure_shape(self.layer(images, training=True), images.shape)}
+        seed = _KeySeed(parameters[0])
+        transformation = self.layer.get_random_transformation(images, training=True, seed=seed)
+        moved = {"image": self.layer.transform_images(images, transformation, training=True)}
+        if "mask" in batch:
+            masks = self.layer.transform_segmentation_masks(batch["mask"][..., None], transformation, training=True)
+            moved["mask"] = tf.cast(masks[..., 0], batch["mask"].dtype)
+        return batch | {name: tf.ensure_shape(value, batch[name].shape) for name, value in moved.items()}
 
 
 class _KeySeed(keras.random.SeedGenerator):

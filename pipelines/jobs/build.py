@@ -1,6 +1,7 @@
 """From a configuration to a compiled model: architecture, optimizer, loss and balance."""
 
 import keras
+import numpy as np
 
 from medkeras import losses, models, tasks
 from medkeras.metrics import default_metrics
@@ -9,6 +10,7 @@ from pipelines.jobs.config import TrainConfig
 from pipelines.load import Splits
 
 WARM_UP = 0.05
+WEIGHTS = {"class-weights": "inverse", "effective-number": "effective"}
 
 
 def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
@@ -51,18 +53,28 @@ def _schedule(config: TrainConfig, data: Splits) -> keras.optimizers.schedules.L
 
 
 def _loss(config: TrainConfig, data: Splits) -> keras.losses.Loss:
-    multilabel, balanced = tasks.is_multilabel(data.info.task), config.balance == "class-weights"
+    multilabel = tasks.is_multilabel(data.info.task)
+    if multilabel and config.balance not in ("none", "class-weights"):
+        raise ValueError(f"A multilabel task is balanced by class-weights. Received: balance={config.balance!r}")
+    balanced = multilabel and config.balance == "class-weights"
     if config.loss == "focal":
-        if multilabel and balanced:
+        if balanced:
             raise ValueError("The multilabel focal loss takes no weights. Received: balance='class-weights'")
         return losses.BinaryFocalLoss() if multilabel else losses.FocalLoss()
-    if multilabel and balanced:
-        return losses.MaskedBinaryCrossentropy(positive_weights=positive_weights(data.records["train"].labels))
+    if balanced:
+        return losses.MaskedBinaryCrossentropy(positive_weights=positive_weights(train_labels(data)))
     return tasks.default_loss(data.info.task)
 
 
 def class_weight(config: TrainConfig, data: Splits) -> dict[int, float] | None:
     """Returns the class weights for `fit`, if the configuration asks for them and the task has classes."""
-    if config.balance == "none" or tasks.is_multilabel(data.info.task):
+    scheme = WEIGHTS.get(config.balance)
+    if scheme is None or tasks.is_multilabel(data.info.task):
         return None
-    return class_weights(data.records["train"].labels, data.info.num_classes)
+    return class_weights(data.records["train"].labels, data.info.num_classes, scheme=scheme)
+
+
+def train_labels(data: Splits) -> np.ndarray:
+    """Returns the labels that the training sees."""
+    records = data.records["train"]
+    return records.labels if records.train_labels is None else records.train_labels

@@ -1,18 +1,28 @@
 """What a training run is made of: one frozen record, written to `config.yaml`."""
 
 import dataclasses
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
 
 from pipelines.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from medkeras.models import ImageClassifier
     from pipelines.load import Splits
+    from pipelines.records import Records
 
 LOSSES = ("cross-entropy", "focal")
-BALANCES = ("none", "class-weights")
+BALANCES = ("none", "class-weights", "effective-number", "oversample", "undersample", "sqrt-sample")
+LEAKAGE = ("stop", "warn", "off")
 MONITORS = ("auc", "accuracy", "loss")
+CHOICES = {"loss": LOSSES, "balance": BALANCES, "monitor": MONITORS, "leakage": LEAKAGE}
+RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
+ELSEWHERE = ("run", "cache", "data_service")  # Where things lie changes no result.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,9 +36,15 @@ class TrainConfig:
         task: One of `medkeras.tasks.TASKS`; the source's own by default.
         image_size: Edge or edges in pixels or voxels; the images' own by default.
         channels: 1 or 3; the images' own by default.
+        preprocess: Steps on the stored images by name, see `pipelines.preprocess`.
         batch_size: Images per step.
         augment: Name of an augmentation, see `pipelines.augment`.
         fractions: Shares of train, val and test where the source gives no splits.
+        folds: Cross-validation in so many parts, or None.
+        fold: Which part is the test split, from 0.
+        split_file: A CSV of `id` and `split`; kept absolute.
+        group_duplicates: Whether images that look the same are kept in one split.
+        leakage: `stop`, `warn` or `off`: what to do if splits share a patient, an image or a near-duplicate.
         on_error: `raise`, or `skip` to leave unreadable images out and list them in `rejected.csv`.
         source_options: Further arguments of the source.
         model_options: Further arguments of the model.
@@ -36,9 +52,13 @@ class TrainConfig:
         learning_rate: Its peak, after a linear rise over the first 5 % of the steps, before a cosine to zero.
         weight_decay: Decoupled weight decay of AdamW.
         loss: `cross-entropy` or `focal`.
-        balance: `none`, or `class-weights` to weigh classes by the inverse of their frequency.
+        balance: `none`; `class-weights` or `effective-number` to weigh classes, see
+            `pipelines.balance.class_weights`; `oversample`, `undersample` or `sqrt-sample` to show them more or
+            less often in training, see `pipelines.balance.resampled_counts`.
         monitor: The validation measure that chooses the best epoch: `auc`, `accuracy` or `loss`.
         patience: Stop after this many epochs without a better one; None never stops early.
+        cache: Folder of decoded images, see `pipelines.shards`; kept absolute.
+        data_service: Address of a tf.data service that makes the training batches, `grpc://host:port`.
         tensorboard: Whether to write TensorBoard logs to `tensorboard/`.
         seed: Seed of the splits, the weights, the order and the augmentation.
 
@@ -56,9 +76,15 @@ class TrainConfig:
     task: str | None = None
     image_size: int | tuple[int, ...] | None = None
     channels: int | None = None
+    preprocess: tuple[str, ...] = ()
     batch_size: int = 32
     augment: str = "standard"
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    folds: int | None = None
+    fold: int = 0
+    split_file: str | None = None
+    group_duplicates: bool = False
+    leakage: str = "stop"
     on_error: str = "raise"
     source_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -69,11 +95,13 @@ class TrainConfig:
     balance: str = "none"
     monitor: str = "auc"
     patience: int | None = None
+    cache: str | None = None
+    data_service: str | None = None
     tensorboard: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("loss", LOSSES), ("balance", BALANCES), ("monitor", MONITORS)):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(choices)}. Received: {name}={getattr(self, name)!r}"
@@ -88,8 +116,10 @@ class TrainConfig:
         for name in self.source_options:
             if name == "seed" or name in vars(self):
                 raise ValueError(f"`source_options` are those of the source alone. Received: {name}")
-        if pathlib.Path(self.data).exists():
-            object.__setattr__(self, "data", str(pathlib.Path(self.data).resolve()))
+        for name in ("data", "split_file", "cache"):
+            path = getattr(self, name)
+            if path is not None and (name == "cache" or pathlib.Path(path).exists()):
+                object.__setattr__(self, name, str(pathlib.Path(path).resolve()))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values, without the place of the run folder."""
@@ -101,13 +131,18 @@ class TrainConfig:
 
         Raises:
             FileNotFoundError: If there is none.
-            ValueError: If `config.yaml` does not hold the fields of a configuration.
+            ValueError: If `config.yaml` holds other fields than those of a configuration. A field that is not
+                in it, as that of an earlier version, has its default.
         """
         values = run.read_config()
         known = {field.name for field in dataclasses.fields(cls)} - {"run"}
-        if not isinstance(values, dict) or set(values) != known:
-            wrong = sorted(set(values) ^ known) if isinstance(values, dict) else values
-            raise ValueError(f"A config.yaml holds every field of a run. Received: {run / 'config.yaml'}, {wrong}")
+        if not isinstance(values, dict) or not {"data", "model"} <= set(values) <= known:
+            wrong = (
+                sorted((set(values) - known) | ({"data", "model"} - set(values)))
+                if isinstance(values, dict)
+                else values
+            )
+            raise ValueError(f"A config.yaml holds the fields of a run. Received: {run / 'config.yaml'}, {wrong}")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(run=str(run.path), **values)
 
@@ -118,7 +153,7 @@ class TrainConfig:
             ValueError: Naming what differs.
         """
         mine, theirs = self.to_dict(), earlier.to_dict()
-        different = [k for k in mine if mine[k] != theirs[k] and k != "epochs"]
+        different = [k for k in mine if mine[k] != theirs[k] and k not in ("epochs", *ELSEWHERE)]
         if self.epochs < earlier.epochs:
             different.append("epochs")
         if different:
@@ -128,8 +163,12 @@ class TrainConfig:
             )
 
 
-def load_data(config: TrainConfig) -> "Splits":
+def load_data(config: TrainConfig, *, leakage: str | None = None) -> "Splits":
     """Opens the data of a run as its configuration says: the same records, splits and order every time.
+
+    Args:
+        config: The configuration.
+        leakage: Overrides the configuration's, to look for leaks once only.
 
     Example:
         >>> config = TrainConfig(data="phantom", model="focusnet2d", run="runs/a", source_options={"images": 90})
@@ -140,27 +179,75 @@ def load_data(config: TrainConfig) -> "Splits":
 
     return pipelines.load(
         config.data,
-        task=config.task,
         image_size=config.image_size,
         channels=config.channels,
         batch_size=config.batch_size,
-        seed=config.seed,
-        fractions=config.fractions,
         augment=config.augment,
-        on_error=config.on_error,
-        **config.source_options,
+        resample=RESAMPLING.get(config.balance),
+        cache=config.cache,
+        data_service=config.data_service,
+        **_split_arguments(config, leakage),
     )
 
 
-def check_same_splits(run: RunFolder, data: "Splits") -> None:
-    """Checks that data are those that a run was split from, if it was split already.
+def load_split(config: TrainConfig, split: str) -> "Records":
+    """Returns the records of one split of a run that was split already, undecoded.
+
+    Raises:
+        FileNotFoundError: If the run has no `splits.csv`, or its source does not exist.
+        ValueError: If records, labels or splits differ from the run's `splits.csv`.
+    """
+    from pipelines.folds import apply_split, read_split_file
+
+    run = RunFolder(config.run)
+    records = open_like(config, config.data, task=config.task, on_error=config.on_error, **_source_options(config))
+    if (run / "rejected.csv").is_file():
+        rejected = pd.read_csv(run / "rejected.csv", dtype=str)["id"]
+        records = records.select(np.flatnonzero(~records.table["id"].isin(rejected)))
+    splits = apply_split(records, read_split_file(run / "splits.csv"))
+    check_same_splits(run, splits)
+    return splits[split]
+
+
+def open_like(config: TrainConfig, source: str, **options: Any) -> "Records":
+    """Opens any source, its images preprocessed as those of a run."""
+    from pipelines.load import open_records
+
+    return open_records(source, preprocess=config.preprocess, **options)
+
+
+def open_run_inputs(config: TrainConfig, inputs: Sequence[str | os.PathLike], model: "ImageClassifier") -> "Records":
+    """Opens images by their paths, read and preprocessed as those of a run."""
+    from pipelines.inputs import open_inputs
+
+    return open_inputs(inputs, model=model, options=config.source_options, preprocess=config.preprocess)
+
+
+def _source_options(config: TrainConfig) -> dict[str, Any]:
+    """Returns the options of the run's source; one that hashes patients gets the salt of the run folder."""
+    from pipelines.sources import options_of
+
+    options = dict(config.source_options)
+    return options | {"salt": RunFolder(config.run).salt()} if "salt" in options_of(config.data) else options
+
+
+def _split_arguments(config: TrainConfig, leakage: str | None) -> dict[str, Any]:
+    names = ("task", "preprocess", "seed", "fractions", "folds", "fold", "split_file", "group_duplicates", "on_error")
+    arguments = {name: getattr(config, name) for name in names} | _source_options(config)
+    return arguments | {"leakage": leakage or config.leakage}
+
+
+def check_same_splits(run: RunFolder, splits: "Mapping[str, Records]") -> None:
+    """Checks that splits are those of a run, if it was split already.
 
     Raises:
         ValueError: If records, labels or splits differ from the run's `splits.csv`.
     """
+    from pipelines.splits import manifest
+
     path = run / "splits.csv"
-    if path.is_file() and path.read_text() != data.info.manifest.to_csv(index=False):
-        raise ValueError(f"The data of a run must stay as in {path}. Received: other records in {data.info.name}")
+    if path.is_file() and path.read_text() != manifest(splits).to_csv(index=False):
+        raise ValueError(f"The data of a run must stay as in {path}. Received: other records in {splits['train'].name}")
 
 
 def _plain(value: Any) -> Any:

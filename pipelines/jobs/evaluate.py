@@ -15,9 +15,8 @@ from medkeras.evaluation import Interval, OperatingPoint, bootstrap, evaluate
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines import figures
-from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
+from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.trained import decisions, load_model, load_operating_point, predict_records
-from pipelines.load import open_records
 from pipelines.records import SPLITS, Records
 from pipelines.run_folder import RunFolder, atomic_path
 from pipelines.splits import label_names
@@ -75,16 +74,17 @@ def evaluate_run(
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     with console.status("Loading the model and the data"):
         model, point = load_model(folder), load_operating_point(folder)
+        config = TrainConfig.from_run(folder)
         if data is None:
             split = split or "test"
-            records = _own_records(folder, split)
+            records = load_split(config, split)
         else:
-            records = _other_records(data, split, source_options)
+            records = _other_records(config, data, split, source_options)
     check_classes(records, model)
     probabilities = predict_records(model, records, console=console)
     with console.status("Measuring"):
         metrics = _measure(records, probabilities, model, point, seed)
-    metrics |= {"data": data or TrainConfig.from_run(folder).data, "split": split or "all"}
+    metrics |= {"data": data or config.data, "split": split or "all"}
     is_main = data is None and split == "test"
     target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split))
     target.write_json("metrics.json", metrics)
@@ -104,14 +104,8 @@ def save_figure(figure: Figure, path: pathlib.Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def _own_records(run: RunFolder, split: str) -> Records:
-    data = load_data(TrainConfig.from_run(run))
-    check_same_splits(run, data)
-    return data.records[split]
-
-
-def _other_records(data: str, split: str | None, options: dict[str, Any]) -> Records:
-    records = open_records(data, **options)
+def _other_records(config: TrainConfig, data: str, split: str | None, options: dict[str, Any]) -> Records:
+    records = open_like(config, data, **options)
     if split is None:
         return records
     rows = np.flatnonzero(records.table["split"] == split)

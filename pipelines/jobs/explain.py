@@ -20,12 +20,10 @@ from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
 from pipelines.callbacks import bar
 from pipelines.decode import fit
-from pipelines.inputs import open_inputs
-from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
+from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_inputs
 from pipelines.jobs.evaluate import check_classes, save_figure
 from pipelines.jobs.predict import write_table
 from pipelines.jobs.trained import load_model
-from pipelines.load import open_records
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 from pipelines.splits import label_names
@@ -82,7 +80,11 @@ def explain_run(
         raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
     with console.status("Loading the model and the data"):
         model = load_model(folder)
-        records = open_inputs(inputs, model=model) if inputs else _sample(folder, model, data, samples, seed)
+        records = (
+            open_run_inputs(TrainConfig.from_run(folder), inputs, model)
+            if inputs
+            else _sample(folder, model, data, samples, seed)
+        )
     out = folder / "explain" if out is None else pathlib.Path(out)
     written = _explain_records(model, records, out, has_labels=not inputs, console=console)
     if set(PATHWAYS) <= set(model.explain_points):
@@ -97,12 +99,11 @@ def explain_run(
 
 def _sample(run: RunFolder, model: ImageClassifier, data: str | None, samples: int, seed: int) -> Records:
     """Returns some images of the run's test split, or of another source, in their order."""
+    config = TrainConfig.from_run(run)
     if data is None:
-        own = load_data(TrainConfig.from_run(run))
-        check_same_splits(run, own)
-        records = own.records["test"]
+        records = load_split(config, "test")
     else:
-        records = open_records(data)
+        records = open_like(config, data)
         check_classes(records, model)
     order = np.random.default_rng(seed).permutation(len(records))
     return records.select(np.sort(order[:samples]))

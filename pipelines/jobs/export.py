@@ -15,9 +15,8 @@ from medkeras.export import compare, export_litert, export_saved_model
 from medkeras.export.inference import write_labels
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
-from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.trained import load_model
-from pipelines.load import open_records
 from pipelines.run_folder import RunFolder, atomic_path
 
 FORMATS = ("saved_model", "litert")
@@ -81,7 +80,8 @@ def export_run(
         images = _samples(run, model, data, samples, source_options)
     with contextlib.ExitStack() as stack:
         staged = {form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats}
-        files = _write(model, name, staged, _operating_point(run), console)
+        notes = {"operating_point": _operating_point(run), "preprocess": TrainConfig.from_run(run).preprocess}
+        files = _write(model, name, staged, notes, console)
         with console.status("Comparing with Keras"):
             parity = compare(model, images, **files)
         for form, folder in staged.items():
@@ -96,19 +96,19 @@ def _write(
     model: ImageClassifier,
     name: str,
     folders: dict[str, pathlib.Path],
-    operating_point: dict[str, Any] | None,
+    notes: dict[str, Any],
     console: Console,
 ) -> dict[str, pathlib.Path]:
     """Writes each format into its folder and returns what was written: a folder and a file."""
     files = {}
     if folder := folders.get("saved_model"):
         with console.status("Writing the SavedModel"):
-            files["saved_model"] = export_saved_model(model, folder, operating_point=operating_point)
+            files["saved_model"] = export_saved_model(model, folder, **notes)
     if folder := folders.get("litert"):
         with console.status("Converting to LiteRT"):
             folder.mkdir()
             files["litert"] = export_litert(files.get("saved_model", model), folder / f"{name}.tflite")
-            write_labels(folder / "labels.json", model, operating_point)
+            write_labels(folder / "labels.json", model, **notes)
     return files
 
 
@@ -140,14 +140,15 @@ def _samples(
     run: RunFolder, model: ImageClassifier, data: str | None, count: int, options: dict[str, Any]
 ) -> np.ndarray:
     """Returns images spread evenly over the validation records, or over all records of another source."""
-    records = open_records(data, **options) if data else load_data(TrainConfig.from_run(run)).records["val"]
+    config = TrainConfig.from_run(run)
+    records = open_like(config, data, **options) if data else load_split(config, "val")
     if records.rank != len(model.image_shape) - 1:
         raise ValueError(
             f"{model.name} takes images of shape {model.image_shape}. "
             f"Received: {records.name} with {records.rank}D images"
         )
     chosen = records.select(np.unique(np.linspace(0, len(records) - 1, count).astype(int)))
-    pipeline = InputPipeline(chosen, image_shape=model.image_shape, batch_size=len(chosen), in_memory=False)
+    pipeline = InputPipeline(chosen, image_shape=model.image_shape, batch_size=len(chosen))
     return next(pipeline.batches().as_numpy_iterator())[0]
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from rich.table import Table
 from medkeras.tasks import is_multilabel
 from pipelines.contact_sheet import contact_sheet
 from pipelines.decode import find_unreadable, stored_shapes
+from pipelines.duplicates import find_duplicates
+from pipelines.leakage import described, find_leaks, summary
 from pipelines.load import open_records
 from pipelines.records import SPLITS, Records
 from pipelines.run_folder import atomic_path
@@ -26,6 +29,8 @@ def inspect(
     task: str | None = None,
     seed: int = 0,
     per_class: int = 6,
+    preprocess: Sequence[str] = (),
+    duplicates: str | os.PathLike | None = None,
     console: Console | None = None,
     **source_options: Any,
 ) -> Records:
@@ -37,6 +42,9 @@ def inspect(
         task: Overrides the source's task.
         seed: Chooses the splits that are shown and the images of the contact sheet.
         per_class: Images per class on the contact sheet, at least 1.
+        preprocess: Steps on the stored images, see `pipelines.preprocess`; the contact sheet shows their result.
+        duplicates: Where to write a CSV of all images that look the same, also within a split; they are looked
+            for only then.
         console: Where to print; the standard output by default.
         **source_options: Options of the source.
 
@@ -56,7 +64,7 @@ def inspect(
     console = console or Console()
     if out is not None and not str(out).lower().endswith(".png"):
         raise ValueError(f"`out` must be a PNG file. Received: out={out}")
-    records = open_records(source, task=task, on_error="skip", **source_options)
+    records = open_records(source, task=task, preprocess=preprocess, on_error="skip", **source_options)
     unreadable = find_unreadable(records)
     if len(unreadable) == len(records):
         raise ValueError(f"No image of {records.name} can be read. Received: {unreadable['reason'].iloc[0]}")
@@ -71,11 +79,33 @@ def inspect(
         console.print(f"unreadable: {row.id}: {row.reason}", style="yellow", markup=False, soft_wrap=True)
     if reason:
         console.print(f"cannot be split: {reason}", style="yellow", markup=False, soft_wrap=True)
+    if duplicates is not None:
+        _look_for_duplicates(readable, splits or {"": readable}, duplicates, console)
     if out is not None:
         with console.status("Drawing the contact sheet"), atomic_path(out) as temporary:
             contact_sheet(readable, per_class=per_class, seed=seed).savefig(temporary, dpi=150)
         console.print(f"contact sheet: {out}", markup=False, soft_wrap=True)
     return readable
+
+
+def _look_for_duplicates(
+    records: Records, splits: Mapping[str, Records], path: str | os.PathLike, console: Console
+) -> None:
+    """Writes all pairs of images that look the same; says which contradict each other and which cross splits."""
+    pairs = find_duplicates(records)
+    table, leaks = described(splits, pairs), find_leaks(splits, pairs)
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+    apart = table[table["label_a"] != table["label_b"]]
+    console.print(f"{len(table)} pairs of images that look the same: {path}", markup=False, soft_wrap=True)
+    style = {"style": "yellow", "markup": False, "soft_wrap": True}
+    if len(apart):
+        images = len(set(apart["id_a"]) | set(apart["id_b"]))
+        console.print(f"contradictory labels: {len(apart)} pairs, {images} images", **style)
+        for row in apart.head(SHOWN).itertuples():
+            console.print(f"  {row.id_a} is {row.label_a}, {row.id_b} is {row.label_b}", **style)
+    if len(leaks):
+        console.print(summary(leaks), **style)
 
 
 def _overview(records: Records, unreadable: int) -> Table:

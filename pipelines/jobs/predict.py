@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from pipelines.decode import find_unreadable
-from pipelines.inputs import open_inputs
+from pipelines.jobs.config import TrainConfig, open_run_inputs
 from pipelines.jobs.trained import decisions, load_model, load_operating_point, predict_records
 from pipelines.run_folder import RunFolder, atomic_path
 
@@ -55,7 +55,7 @@ def predict_run(
     folder = RunFolder(run).open()
     with console.status("Loading the model"):
         model, point = load_model(folder), load_operating_point(folder)
-    records = open_inputs(inputs, model=model)
+    records = open_run_inputs(TrainConfig.from_run(folder), inputs, model)
     if on_error == "skip":
         rejected = find_unreadable(records)
         records = records.select((~records.table["id"].isin(rejected["id"])).to_numpy().nonzero()[0])

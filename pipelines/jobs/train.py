@@ -10,6 +10,7 @@ import importlib.util
 import keras
 import tensorflow as tf
 from rich.console import Console
+from rich.table import Table
 
 from medkeras.evaluation import choose_operating_point
 from medkeras.models import ImageClassifier
@@ -19,6 +20,7 @@ from pipelines.jobs.build import build_model, class_weight
 from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
 from pipelines.jobs.environment import environment
 from pipelines.jobs.trained import load_model, predict_records
+from pipelines.leakage import LeakError, summary
 from pipelines.load import Splits
 from pipelines.run_folder import RunFolder
 
@@ -62,14 +64,49 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     # Without XLA, and with each sum in a fixed order: else a continued run could differ in the last bits.
     tf.config.experimental.enable_op_determinism()
     with console.status(f"Loading {config.data}"):
-        data = load_data(config)
+        data = _load(run, config)
         model = build_model(config, data)
     write_beginning(run, config, data)
+    _say_what_is_trained_on(config, data, console)
     if not is_trained(config, progress):
         progress = _fit(model, config, data, checkpoints, console)
     choose_threshold(run, data, console)
     console.print(f"{run.path}: {_summary(config, progress)}", **PLAIN)
     return run
+
+
+def _load(run: RunFolder, config: TrainConfig) -> Splits:
+    """Loads the data; the first time, looks for leaks and writes what was found to `leakage.csv`."""
+    if (run / "splits.csv").is_file():
+        return load_data(config, leakage="off")
+    try:
+        data = load_data(config)
+    except LeakError as error:
+        run.write_text("leakage.csv", error.leaks.to_csv(index=False))
+        raise ValueError(f"{error} All are listed in {run / 'leakage.csv'}") from error
+    if config.leakage != "off":
+        run.write_text("leakage.csv", data.leaks.to_csv(index=False))
+    return data
+
+
+def _say_what_is_trained_on(config: TrainConfig, data: Splits, console: Console) -> None:
+    """Prints the images of each split and class, and how often training shows or weighs a class."""
+    info, shown = data.info, data.pipelines["train"].class_counts
+    weights = class_weight(config, data)
+    table = Table("images", *info.counts, title=info.name, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    if shown:
+        table.add_column(f"train, {config.balance}", justify="right")
+    if weights:
+        table.add_column("weight", justify="right")
+    for i, name in enumerate(info.class_names):
+        cells = [str(info.class_counts[split][i]) for split in info.counts]
+        cells += [str(shown[i])] if shown else []
+        table.add_row(name, *cells, *([f"{weights[i]:.2f}"] if weights else []))
+    console.print(table)
+    if len(data.leaks):
+        console.print(f"{summary(data.leaks)} All are listed in leakage.csv.", style="yellow", markup=False)
 
 
 def is_trained(config: TrainConfig, progress: Progress) -> bool:
@@ -84,7 +121,7 @@ def write_beginning(run: RunFolder, config: TrainConfig, data: Splits) -> None:
     Raises:
         ValueError: If the folder holds the splits of other data.
     """
-    check_same_splits(run, data)
+    check_same_splits(run, data.records)
     for name in DERIVED:
         (run / name).unlink(missing_ok=True)
     run.write_config(config.to_dict())

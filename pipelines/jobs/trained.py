@@ -7,6 +7,7 @@ from rich.console import Console
 from medkeras.evaluation import OperatingPoint
 from medkeras.models import ImageClassifier
 from medkeras.tasks import to_probabilities
+from pipelines.cache import images_from_source
 from pipelines.callbacks import BatchBar, bar
 from pipelines.input_pipeline import InputPipeline
 from pipelines.records import Records
@@ -61,12 +62,13 @@ def predict_records(
             f"{model.name} takes images of shape {model.image_shape}. "
             f"Received: {records.name} with {records.rank}D images"
         )
-    pipeline = InputPipeline(records, image_shape=model.image_shape, batch_size=batch_size, in_memory=False)
-    images = pipeline.batches().map(lambda image, label: image)
+    images = images_from_source(records, model.image_shape, check=False)
+    pipeline = InputPipeline(records, image_shape=model.image_shape, batch_size=batch_size, images=images)
+    unlabelled = pipeline.batches().map(lambda image, label: image)
     batches = -(-len(records) // pipeline.batch_size)
     with bar(console or Console(quiet=True)) as moving:
         callback = BatchBar(moving, title=f"Predicting {records.name}", batches=batches)
-        logits = model.predict(images, verbose=0, callbacks=[callback])
+        logits = model.predict(unlabelled, verbose=0, callbacks=[callback])
     return np.asarray(to_probabilities(logits, model.task))
 
 

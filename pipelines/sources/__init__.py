@@ -10,16 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.records import Records
+from pipelines.sources.dicom import open_dicom
 from pipelines.sources.folder import open_folder
 from pipelines.sources.medmnist import open_medmnist
 from pipelines.sources.phantom import open_phantom
 from pipelines.sources.table import open_table
+from pipelines.sources.tfds import open_tfds
+from pipelines.sources.volume import open_volume
 
 KINDS: dict[str, Callable[..., Records]] = {
     "phantom": open_phantom,
     "medmnist": open_medmnist,
     "folder": open_folder,
     "table": open_table,
+    "dicom": open_dicom,
+    "volume": open_volume,
+    "tfds": open_tfds,
 }
 SUFFIXES = {".npz": "medmnist", ".csv": "table"}
 
@@ -49,8 +55,7 @@ def open_source(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     kind, rest = parse_source(source)
-    function = KINDS[kind]
-    known = [n for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    function, known = KINDS[kind], options_of(source)
     for name, value in options.items():
         if name not in known:
             listed = ", ".join(n for n in known if n not in ("task", "on_error"))
@@ -58,6 +63,17 @@ def open_source(
     if "on_error" in known:
         options["on_error"] = on_error
     return function(rest, task=task, **options)
+
+
+def options_of(source: str | os.PathLike) -> list[str]:
+    """Returns the names of the options that a source takes.
+
+    Example:
+        >>> options_of("phantom")
+        ['task', 'images', 'size', 'seed']
+    """
+    parameters = inspect.signature(KINDS[parse_source(source)[0]]).parameters
+    return [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def parse_source(source: str | os.PathLike) -> tuple[str, str]:

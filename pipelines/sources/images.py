@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from pipelines.decode import read_image, read_shape
+from pipelines.decode import MAX_PIXELS, read_image, read_shape, read_values
 from pipelines.records import Records
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+PathOf = Callable[[int], str]
 
 
 def is_image(name: str) -> bool:
@@ -29,8 +30,9 @@ def file_records(
     class_names: Sequence[str],
     table: pd.DataFrame,
     labels: np.ndarray,
-    paths: Sequence[str],
-    mask_of: Callable[[int], str] | None = None,
+    path_of: PathOf,
+    mask_of: PathOf | None = None,
+    max_pixels: int = MAX_PIXELS,
     train_labels: np.ndarray | None = None,
 ) -> Records:
     """Returns records whose images, and masks if any, are read from files when they are asked for.
@@ -41,8 +43,9 @@ def file_records(
         class_names: See `name`.
         table: See `name`.
         labels: See `name`.
-        paths: One image file per record.
+        path_of: Record index to the image file; raises `ValueError` for a record whose file must not be read.
         mask_of: Record index to the file of its mask; every pixel that is not 0 belongs to the lesion.
+        max_pixels: As for `pipelines.decode.read_image`.
         train_labels: See `name`.
     """
     return Records(
@@ -51,10 +54,10 @@ def file_records(
         class_names=tuple(class_names),
         table=table,
         labels=labels,
-        read=lambda i: read_image(paths[i]),
-        read_mask=mask_of and (lambda i: _read_mask(mask_of(i), paths[i])),
-        read_shape=lambda i: read_shape(paths[i]),
-        fingerprint=lambda i: file_fingerprint(paths[i]),
+        read=lambda i: read_image(path_of(i), max_pixels=max_pixels),
+        read_mask=mask_of and (lambda i: _read_mask(mask_of(i), path_of(i), max_pixels)),
+        read_shape=lambda i: read_shape(path_of(i), max_pixels=max_pixels),
+        fingerprint=lambda i: file_fingerprint(path_of(i)),
         train_labels=train_labels,
     )
 
@@ -69,10 +72,10 @@ def file_fingerprint(path: str) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _read_mask(path: str, image_path: str) -> np.ndarray:
-    mask = read_image(path) != 0
+def _read_mask(path: str, image_path: str, max_pixels: int) -> np.ndarray:
+    mask = read_values(path, max_pixels=max_pixels) != 0
     mask = mask.any(axis=2) if mask.ndim == 3 else mask
-    size = read_shape(image_path)[:2]
+    size = read_shape(image_path, max_pixels=max_pixels)[:2]
     if mask.shape != size:
         raise ValueError(f"Cannot read {path}: a mask has the size of its image, {size}. Received: {mask.shape}")
     return mask

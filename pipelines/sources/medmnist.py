@@ -5,7 +5,6 @@ import logging
 import os
 import pathlib
 import urllib.request
-import zipfile
 import zlib
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medkeras.tasks import default_task
+from pipelines.npz_file import read_npz
 from pipelines.records import SPLITS, Records
 from pipelines.run_folder import atomic_path
 from pipelines.sources.medmnist_sets import SETS
@@ -74,15 +74,8 @@ def open_medmnist(
 
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise FileNotFoundError(f"No such file: {path}")
     wanted = {f"{split}_{part}" for split in SPLITS for part in ("images", "labels", "masks")} | {"classes"}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files if key in wanted}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "object arrays are not read" if "allow_pickle" in str(error) and zipfile.is_zipfile(path) else "no npz"
-        raise ValueError(f"Cannot read {path}: {reason}, or damaged") from error
+    return read_npz(path, wanted.__contains__)
 
 
 def _part(
@@ -138,6 +131,7 @@ def _records(name: str, task: str, class_names: tuple[str, ...], labels: np.ndar
         read_mask=(lambda i: parts[split[i]][2][row[i]] != 0) if has_masks else None,
         read_shape=lambda i: (*shape[:rank], shape[rank] if len(shape) > rank else 1),
         rank=rank,
+        fingerprint=lambda i: f"{zlib.crc32(parts[split[i]][0][row[i]]):08x}",
     )
 
 

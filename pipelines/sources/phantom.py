@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from medkeras.version import __version__
 from pipelines.records import Records
 
 LESIONS = ("bright", "dark", "ring", "speckled")
@@ -79,6 +80,7 @@ def open_phantom(
         read_mask=lambda i: draw(i)[1],
         read_shape=lambda i: (*shape, 1),
         rank=rank,
+        fingerprint=lambda i: f"{__version__}-{name}-{size}-{seed}-{i}",
     )
 
 

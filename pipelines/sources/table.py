@@ -1,20 +1,25 @@
 """The table source: a CSV with the path of every image, its label or labels, and whatever else is known."""
 
+import dataclasses
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from medkeras.tasks import default_task, is_multilabel
+from pipelines.decode import MAX_PIXELS
 from pipelines.records import SPLITS, Records
 from pipelines.sources.images import file_records
+from pipelines.sources.table_csv import filled, find_column, read_csv
+from pipelines.sources.table_labels import class_indices, known_labels, label_matrix, training_labels
+from pipelines.sources.table_paths import paths_of
 
 PATH_COLUMNS = ("path", "image", "file", "filename", "image_path")
 LABEL_COLUMNS = ("label", "class")
 PATIENT_COLUMNS = ("patient", "patient_id")
 SPLIT_COLUMNS = ("split",)
-LABEL_VALUES = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "": np.nan, "nan": np.nan}
 
 
 def open_table(
@@ -27,10 +32,19 @@ def open_table(
     split_column: str | None = None,
     mask_column: str | None = None,
     class_names: Sequence[str] | None = None,
+    uncertain: str = "ignore",
+    blank: str = "ignore",
     root: str | None = None,
+    max_pixels: int = MAX_PIXELS,
     on_error: str = "raise",
 ) -> Records:
     r"""Opens a CSV table of images; all columns without a role are kept as metadata.
+
+    Of several labels, -1 is uncertain and blank is not mentioned, as in CheXpert. `uncertain` and `blank` say
+    what to train with: `"ignore"` leaves the label out of the loss, `"zeros"` and `"ones"` take it as absent or
+    present, `"smooth"` as a number drawn for this image and label from [0.55, 0.85] (uncertain) or [0, 0.3]
+    (blank). They fill `train_labels` only: in `labels`, which validation and test see, both stay unknown, so
+    that a guess never counts as truth.
 
     Args:
         csv: The file, comma-separated, with a header row.
@@ -39,7 +53,7 @@ def open_table(
         path_column: Column of the image paths, which are the ids; by default `path`, `image`, `file`,
             `filename` or `image_path`.
         label_columns: One column of class names or whole numbers, by default `label` or `class`; or several
-            columns of 0, 1 or blank (unknown), one per label.
+            columns of 0, 1, -1 (uncertain) or blank (not mentioned), one per label.
         patient_column: Column of the patients; by default `patient` or `patient_id` where there is one, else
             every image is a patient of its own.
         split_column: Column of `train`, `val` and `test`; by default `split` where there is one.
@@ -47,161 +61,124 @@ def open_table(
             belongs to the lesion.
         class_names: The classes in order; by default the sorted values, or the names of the label columns. A
             whole number that is no class name counts as its index.
-        root: Folder that the paths start from; by default that of the CSV.
-        on_error: `"raise"` refuses a missing file; `"skip"` keeps it as a record, so that
-            `pipelines.decode.find_unreadable` reports it.
+        uncertain: Policy for labels of -1, one of `"ignore"`, `"zeros"`, `"ones"` and `"smooth"`.
+        blank: The same for blank labels.
+        root: Folder that the paths start from and do not leave, neither by `..` nor by a symbolic link;
+            absolute paths below it are fine. By default the folder of the CSV.
+        max_pixels: Height times width up to which an image is decoded, see `pipelines.decode.read_image`.
+        on_error: `"raise"` refuses a file that is missing or lies outside of the root; `"skip"` keeps it as a
+            record, so that `pipelines.decode.find_unreadable` reports it.
 
     Raises:
         FileNotFoundError: If the CSV, `root` or, with its row, an image file does not exist.
-        ValueError: If the CSV cannot be read, or a column, a label, a split, a patient or an id is not sound;
-            the row is given, the header being row 1.
+        ValueError: If the CSV cannot be read, a path leaves the root, or a column, a label, a policy, a split, a
+            patient or an id is not sound; the row is given, the header being row 1.
+
+    Reference:
+        Irvin et al., CheXpert, arXiv 1901.07031; Pham et al., arXiv 1911.06475 (`"smooth"`).
 
     Example:
         >>> import cv2, pathlib, tempfile
         >>> root = pathlib.Path(tempfile.mkdtemp())
         >>> for name in ("a.png", "b.png"):
         ...     _ = cv2.imwrite(str(root / name), np.zeros((8, 8), np.uint8))
-        >>> _ = (root / "images.csv").write_text("path,cyst,mass,age\na.png,1,0,61\nb.png,,1,48\n")
-        >>> records = open_table(str(root / "images.csv"), label_columns=("cyst", "mass"))
-        >>> records.labels.tolist(), records.table["age"].tolist()
-        ([[1.0, 0.0], [nan, 1.0]], [61, 48])
+        >>> _ = (root / "images.csv").write_text("path,cyst,mass,age\na.png,1,-1,61\nb.png,,1,48\n")
+        >>> records = open_table(str(root / "images.csv"), label_columns=("cyst", "mass"), uncertain="ones")
+        >>> records.labels.tolist(), records.train_labels.tolist()
+        ([[1.0, nan], [nan, 1.0]], [[1.0, 1.0], [nan, 1.0]])
     """
-    table = _read(csv)
-    path_column = _column(table, csv, path_column, PATH_COLUMNS, "path_column")
-    patient_column = _column(table, csv, patient_column, PATIENT_COLUMNS, "patient_column", optional=True)
-    split_column = _column(table, csv, split_column, SPLIT_COLUMNS, "split_column", optional=True)
-    mask_column = _column(table, csv, mask_column, (), "mask_column", optional=True)
-    columns = (label_columns,) if isinstance(label_columns, str) or label_columns is None else tuple(label_columns)
-    columns = tuple(_column(table, csv, name, LABEL_COLUMNS, "label_columns") for name in columns)
-
-    ids = _ids(table[path_column], csv)
-    paths = _paths(ids, csv, root, on_error)
-    masks = _paths(_filled(table[mask_column], csv), csv, root, on_error) if mask_column else None
-    if len(columns) > 1 or (task and is_multilabel(task)):
-        names, labels = tuple(class_names or columns), _label_matrix(table, columns, csv)
+    table = read_csv(csv)
+    columns = _columns(table, csv, path_column, label_columns, patient_column, split_column, mask_column)
+    ids = _ids(table[columns.path], csv)
+    label_table = table[list(columns.labels)]
+    multilabel = len(columns.labels) > 1 or (task is not None and is_multilabel(task))
+    if multilabel:
+        names, stored = tuple(class_names or columns.labels), label_matrix(label_table, csv)
+        labels = known_labels(stored)
+        train_labels = training_labels(stored, ids, columns.labels, uncertain=uncertain, blank=blank)
     else:
-        names, labels = _class_indices(table[columns[0]], class_names, csv)
-    roles = {
-        "id": ids,
-        "patient": _filled(table[patient_column], csv) if patient_column else ids,
-        "split": _splits(table[split_column], csv) if split_column else "",
-    }
-    used = {path_column, patient_column, split_column, mask_column, *columns}
-    metadata = {_free(name, roles): _typed(table[name]) for name in table if name not in used}
+        names, labels = class_indices(label_table.iloc[:, 0], class_names, csv)
+        train_labels = None
+        _check_no_policy(uncertain=uncertain, blank=blank)
     return file_records(
         name=os.path.splitext(os.path.basename(csv))[0],
-        task=task or ("multilabel" if len(columns) > 1 else default_task(len(names))),
+        task=task or ("multilabel" if multilabel else default_task(len(names))),
         class_names=names,
-        table=pd.DataFrame(roles | metadata),
+        table=_described(table, columns, ids, csv),
         labels=labels,
-        paths=paths,
-        mask_of=masks and masks.__getitem__,
+        train_labels=train_labels,
+        path_of=paths_of(table[columns.path], csv, root, on_error=on_error, distinct=True),
+        mask_of=_masks(table, columns.mask, csv, root, on_error),
+        max_pixels=max_pixels,
     )
 
 
-def _read(csv: str) -> pd.DataFrame:
-    """Reads the CSV as text, so that a class called None or 007 stays what it is."""
-    if not os.path.isfile(csv):
-        raise FileNotFoundError(f"No such file: {csv}")
-    try:
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"Cannot read {csv}: {' '.join(str(error).split())}") from error
-    if len(table) == 0:
-        raise ValueError(f"Cannot read {csv}: it has no rows")
-    return table
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """The columns that have a role."""
+
+    path: str
+    labels: tuple[str, ...]
+    patient: str | None
+    split: str | None
+    mask: str | None
 
 
-def _column(
+def _columns(
     table: pd.DataFrame,
     csv: str,
-    name: str | None,
-    usual: Sequence[str],
-    option: str,
-    *,
-    optional: bool = False,
-) -> str | None:
-    """Returns the named column, or the first of the usual ones."""
-    found = next((c for c in ((name,) if name is not None else usual) if c in table), None)
-    if found is None and (name is not None or not optional):
-        wanted = name or " or ".join(usual)
-        raise ValueError(f"No column {wanted} in {csv}, which has {', '.join(table)}. Received: {option}={name!r}")
-    return found
-
-
-def _row(position: int) -> int:
-    return position + 2
+    path: str | None,
+    labels: str | Sequence[str] | None,
+    patient: str | None,
+    split: str | None,
+    mask: str | None,
+) -> _Columns:
+    find = functools.partial(find_column, table, csv)
+    names = (labels,) if isinstance(labels, str) or labels is None else tuple(labels)
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(f"`label_columns` must be one or more, all distinct. Received: {labels} for {csv}")
+    return _Columns(
+        path=find(path, usual=PATH_COLUMNS, option="path_column"),
+        labels=tuple(find(name, usual=LABEL_COLUMNS, option="label_columns") for name in names),
+        patient=find(patient, usual=PATIENT_COLUMNS, option="patient_column", optional=True),
+        split=find(split, usual=SPLIT_COLUMNS, option="split_column", optional=True),
+        mask=find(mask, usual=(), option="mask_column", optional=True),
+    )
 
 
 def _ids(paths: pd.Series, csv: str) -> list[str]:
-    repeated = np.flatnonzero(paths.duplicated())
+    repeated = np.flatnonzero(paths.duplicated() & (paths != ""))
     if len(repeated):
-        raise ValueError(
-            f"An image stands in one row. Received: {paths[repeated[0]]} again in row {_row(repeated[0])} of {csv}"
-        )
-    return _filled(paths, csv)
+        row = paths.index[repeated[0]]
+        raise ValueError(f"An image stands in one row. Received: {paths[row]} again in row {row} of {csv}")
+    return filled(paths, csv)
 
 
-def _filled(values: pd.Series, csv: str) -> list[str]:
-    blank = np.flatnonzero(values == "")
-    if len(blank):
-        raise ValueError(
-            f"Every row needs a value in column {values.name}. Received: row {_row(blank[0])} of {csv} without"
-        )
-    return values.tolist()
+def _masks(
+    table: pd.DataFrame, column: str | None, csv: str, root: str | None, on_error: str
+) -> Callable[[int], str] | None:
+    if column is None:
+        return None
+    filled(table[column], csv)
+    return paths_of(table[column], csv, root, on_error=on_error)
 
 
-def _paths(ids: list[str], csv: str, root: str | None, on_error: str) -> list[str]:
-    """Returns the files, which exist unless `on_error` is skip; each folder is listed once."""
-    if root is not None and not os.path.isdir(root):
-        raise FileNotFoundError(f"No such folder: root={root}")
-    start = os.path.dirname(os.path.abspath(csv)) if root is None else root
-    paths = [os.path.join(start, name) for name in ids]
-    listed: dict[str, set[str]] = {}
-    for position, path in enumerate(paths if on_error == "raise" else ()):
-        folder, name = os.path.split(path)
-        if folder not in listed:
-            listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        if name not in listed[folder]:
-            raise FileNotFoundError(f"Cannot read {path}: no such file, row {_row(position)} of {csv}")
-    return paths
+def _check_no_policy(**policies: str) -> None:
+    for option, policy in policies.items():
+        if policy != "ignore":
+            raise ValueError(f"`{option}` is for several labels, each 0, 1, -1 or blank. Received: {option}={policy!r}")
 
 
-def _label_matrix(table: pd.DataFrame, columns: Sequence[str], csv: str) -> np.ndarray:
-    labels = np.empty((len(table), len(columns)), np.float32)
-    for j, name in enumerate(columns):
-        values = table[name].str.strip().str.lower()
-        wrong = np.flatnonzero(~values.isin(LABEL_VALUES))
-        if len(wrong):
-            raise ValueError(
-                f"A label of column {name} is 0, 1 or blank. "
-                f"Received: {table[name][wrong[0]]!r} in row {_row(wrong[0])} of {csv}"
-            )
-        labels[:, j] = values.map(LABEL_VALUES)
-    return labels
-
-
-def _class_indices(
-    values: pd.Series, class_names: Sequence[str] | None, csv: str
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns the class names and the class index of every row."""
-    _filled(values, csv)
-    found = values.unique().tolist()
-    if class_names is None:
-        whole = all(value.isdecimal() for value in found)
-        class_names = sorted(found, key=int) if whole else sorted(found)
-    names = tuple(str(name) for name in class_names)
-    if len(names) < 2:
-        raise ValueError(f"Column {values.name} needs at least two classes. Received: {csv} with {found}")
-    index = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
-    labels = values.map(index)
-    unknown = np.flatnonzero(labels.isna())
-    if len(unknown):
-        raise ValueError(
-            f"A label of column {values.name} is one of {', '.join(names)}. "
-            f"Received: {values[unknown[0]]!r} in row {_row(unknown[0])} of {csv}"
-        )
-    return names, labels.to_numpy(np.int32)
+def _described(table: pd.DataFrame, columns: _Columns, ids: list[str], csv: str) -> pd.DataFrame:
+    """Returns the table of the records: id, patient, split, and all columns without a role."""
+    roles = {
+        "id": ids,
+        "patient": filled(table[columns.patient], csv) if columns.patient else ids,
+        "split": _splits(table[columns.split], csv) if columns.split else "",
+    }
+    used = {columns.path, columns.patient, columns.split, columns.mask, *columns.labels}
+    metadata = {_free(name, roles): _typed(table[name]).to_numpy() for name in table if name not in used}
+    return pd.DataFrame(roles | metadata)
 
 
 def _splits(values: pd.Series, csv: str) -> list[str]:
@@ -209,7 +186,7 @@ def _splits(values: pd.Series, csv: str) -> list[str]:
     if len(wrong) and (values != "").any():
         raise ValueError(
             f"Column {values.name} holds train, val or test. "
-            f"Received: {values[wrong[0]]!r} in row {_row(wrong[0])} of {csv}"
+            f"Received: {values.iloc[wrong[0]]!r} in row {values.index[wrong[0]]} of {csv}"
         )
     return values.tolist()
 
@@ -220,5 +197,8 @@ def _free(name: str, roles: dict) -> str:
 
 def _typed(values: pd.Series) -> pd.Series:
     """Returns numbers where every value is one or blank, else text."""
-    numbers = pd.to_numeric(values.where(values != ""), errors="coerce")
-    return numbers if numbers.notna().eq(values != "").all() and numbers.notna().any() else values
+    given = values[values != ""]
+    if given.empty or np.isnan(pd.to_numeric(given.iloc[:1], errors="coerce")).all():  # Most text is told by this.
+        return values
+    numbers = pd.to_numeric(given, errors="coerce")
+    return numbers.reindex(values.index) if numbers.notna().all() else values

@@ -1,0 +1,99 @@
+"""tf.data service: two worker processes on loopback make the batches that this process would make."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import pipelines
+from pipelines.jobs.data_service import serve
+
+STEPS = 12
+
+
+@contextlib.contextmanager
+def process(*arguments):
+    """Runs `medkeras data-service` until it says that it is there, and stops it as a system would."""
+    command = [sys.executable, "-m", "pipelines.cli", "data-service", *arguments]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield job, job.stdout.readline()
+    finally:
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(timeout=60) == 0, job.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def service():
+    with process() as (_, line):
+        address = re.search(r"grpc://(\S+)", line).group(1)
+        workers = [process("--dispatcher", address) for _ in range(2)]
+        with workers[0] as (_, first), workers[1] as (_, second):
+            assert first.startswith("worker") and second.startswith("worker")
+            yield f"grpc://{address}"
+
+
+def load(folder, **options):
+    return pipelines.load("phantom", images=80, image_size=24, batch_size=4, cache=folder / "cache", **options)
+
+
+def batches(stream, count=STEPS):
+    """The batches in an order that does not depend on when each came."""
+    found = [(images.tobytes(), labels.tobytes()) for images, labels in stream.take(count).as_numpy_iterator()]
+    return sorted(found)
+
+
+def test_workers_make_the_same_batches(service, tmp_path):
+    """Each worker makes whole steps; within a few steps of another all that are expected have come."""
+    own = load(tmp_path, augment="strong").train_stream(start_epoch=2)
+    served = load(tmp_path, augment="strong", data_service=service).train_stream(start_epoch=2)
+    received = set(batches(served, 3 * STEPS))
+    assert len(received) == 3 * STEPS
+    assert received <= set(batches(own, 6 * STEPS))
+    assert set(batches(own, STEPS)) <= received
+
+
+def test_a_model_trains_through_the_service(service, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "--data", "phantom", "--source-option", "images=80", "--model", "focusnet2d_tiny"]
+    words += ["--run", str(run), "--epochs", "2", "--image-size", "24", "--batch-size", "8"]
+    words += ["--cache", str(tmp_path / "cache"), "--data-service", service]
+    command = [sys.executable, "-m", "pipelines.cli", *words]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
+    assert result.returncode == 0, result.stderr
+    assert (run / "operating_point.json").is_file()
+
+
+def test_finite_epochs_are_made_here(service, tmp_path):
+    data = load(tmp_path, data_service=service)
+    with pytest.raises(ValueError, match="train_stream"):
+        next(iter(data.train))
+
+
+def test_a_service_needs_a_cache_to_share():
+    with pytest.raises(ValueError, match="through `cache`. Received: data_service='grpc://localhost:1'"):
+        pipelines.load("phantom", images=20, data_service="grpc://localhost:1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"dispatcher": "localhost"}, "host:port"),
+        ({"dispatcher": "grpc://:5000"}, "host:port"),
+        ({"port": 70000}, "port=70000"),
+        ({"port": -1}, "port=-1"),
+    ],
+)
+def test_bad_addresses(arguments, error):
+    with pytest.raises(ValueError, match=error):
+        serve(**arguments)
+
+
+def test_a_port_that_is_taken(service):
+    port = int(service.rpartition(":")[2])
+    with pytest.raises(OSError, match=f"port {port}"):
+        serve(port=port)
