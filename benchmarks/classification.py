@@ -35,6 +35,7 @@ def run_one(arguments, model, seed):
     name, options = variant(model)
     config = TrainConfig(
         data=arguments.data,
+        leakage="warn",
         model=name,
         run=str(arguments.runs / f"{model.replace(':', '-').replace(',', '-')}_{seed}"),
         image_size=arguments.image_size,

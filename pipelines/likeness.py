@@ -13,6 +13,7 @@ COARSE = ((SIDE // 4, 1.0, 6), (SIDE // 2, 0.75, 4))
 FINE = (SIDE, 0.0, 4)
 MARGIN = 0.05  # By which detail may add to a likeness.
 BATCH = 256  # Pairs aligned at once.
+CHUNK = 4096  # Thumbnails described at once.
 
 
 def thumbnail(image: np.ndarray, *, rank: int = 2) -> np.ndarray:
@@ -35,8 +36,8 @@ def thumbnail(image: np.ndarray, *, rank: int = 2) -> np.ndarray:
         ((48, 48), dtype('uint8'), 0, 255)
     """
     if rank == 3:
-        middle, thickness = len(image) // 2, max(len(image) // 32, 1)
-        image = image[middle : middle + thickness].mean(axis=0, dtype=np.float32)
+        outer = (len(image) - 1 - len(image) // 32) // 2  # As much on both sides: a volume upside down gives the same.
+        image = image[outer : len(image) - outer].mean(axis=0, dtype=np.float32)
         image = image / max(float(image.max()), 1e-9)
     if image.ndim == 3 and image.shape[-1] not in (1, 3):
         image = image.mean(axis=-1, dtype=np.float32)
@@ -65,7 +66,10 @@ def describe(thumbnails: np.ndarray) -> np.ndarray:
     basis = cv2.dct(np.eye(SIDE, dtype=np.float32), flags=cv2.DCT_ROWS).T[:FREQUENCIES]
     along = np.arange(FREQUENCIES, dtype=np.float32)
     weights = np.sqrt(np.hypot(along[:, None], along))
-    found = np.concatenate([basis @ part.astype(np.float32) @ basis.T * weights for part in _parts(thumbnails)])
+    found = np.empty((len(thumbnails), FREQUENCIES, FREQUENCIES), np.float32)
+    for start in range(0, len(found), CHUNK):
+        part = slice(start, start + CHUNK)
+        found[part] = basis @ thumbnails[part].astype(np.float32) @ basis.T * weights
     return unit(found.reshape(len(found), -1))
 
 
@@ -112,8 +116,9 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def likeness(first: np.ndarray, second: np.ndarray, *, at_least: float = -1.0) -> np.ndarray:
     """Returns how alike pairs of thumbnails are: the correlation of their gradients where they overlap.
 
-    Before, the second of a pair is aligned to the first: each axis is shifted and scaled, as by a crop, by
-    least squares (Gauss-Newton). Gradients, unlike values, tell images of one layout apart.
+    Before, one of a pair is aligned to the other: each axis is shifted and scaled, as by a crop, by least squares
+    (Gauss-Newton). It is done both ways, and the better one counts: the order of a pair does not matter.
+    Gradients, unlike values, tell images of one layout apart.
 
     Args:
         first: `(pairs, 48, 48)`.
@@ -129,15 +134,16 @@ def likeness(first: np.ndarray, second: np.ndarray, *, at_least: float = -1.0) -
         >>> likeness(picture, 40 + picture // 2).round(2).tolist()
         [1.0]
     """
-    scores = [
-        _likeness(a, b, at_least) for a, b in zip(_parts(first, BATCH), _parts(second, BATCH), strict=True) if len(a)
-    ]
-    return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+    scores = np.zeros(len(first), np.float32)
+    for start in range(0, len(first), BATCH):
+        part = slice(start, start + BATCH)
+        a, b = _standardised(first[part]), _standardised(second[part])
+        scores[part] = np.maximum(_aligned_likeness(a, b, at_least), _aligned_likeness(b, a, at_least))
+    return scores
 
 
-def _likeness(first: np.ndarray, second: np.ndarray, at_least: float) -> np.ndarray:
+def _aligned_likeness(first: np.ndarray, second: np.ndarray, at_least: float) -> np.ndarray:
     places = np.zeros((len(first), 4), np.float32)
-    first, second = _standardised(first), _standardised(second)
     for step in COARSE:
         places = _align(first, second, places, *step)
     side = COARSE[-1][0]
@@ -210,16 +216,13 @@ def _blurred(images: np.ndarray, blur: float) -> np.ndarray:
 
 
 def _shrunk(images: np.ndarray, side: int) -> np.ndarray:
-    if side == SIDE:
-        return images
-    return images.reshape(len(images), side, SIDE // side, side, SIDE // side).mean(axis=(2, 4))
+    while images.shape[1] > side:
+        images = images[:, ::2] + images[:, 1::2]
+        images = (images[:, :, ::2] + images[:, :, 1::2]) * np.float32(0.25)
+    return images
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
     images = images.astype(np.float32)
     images = images - images.mean(axis=(1, 2), keepdims=True)
     return images / np.maximum(images.std(axis=(1, 2), keepdims=True), 1e-6)
-
-
-def _parts(array: np.ndarray, size: int = 4096) -> list[np.ndarray]:
-    return [array[start : start + size] for start in range(0, max(len(array), 1), size)]

@@ -243,7 +243,7 @@ def plain_model():
 
 
 def first_features(model):
-    return keras.Model(model.input, keras.ops.mean(model.layers[0].output, axis=-1))
+    return keras.Model(model.inputs[0], keras.ops.mean(model.layers[0].output, axis=-1))
 
 
 def scaled_maps(model):

@@ -14,7 +14,7 @@ def images_of(shape, batch=6):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [(name, (16, 12, 1 + 2 * (i % 2))) for i, name in enumerate(AUGMENTATIONS) if name != "none"]
-    + [(name, (10, 12, 14, 1)) for name in ("mri", "ct", "histology")],
+    + [(name, (10, 12, 14, 1)) for name in ("mri", "ct")],
 )
 def test_presets_change_images_and_volumes(name, shape):
     augment, images = Augmenter(choose(name), image_shape=shape, seed=1), images_of(shape, 3)

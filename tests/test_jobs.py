@@ -54,7 +54,7 @@ def images(run, tmp_path_factory):
 def test_training_leaves_a_whole_run_folder(run):
     names = {p.name for p in run.path.iterdir() if not p.name.startswith(("metrics", "predictions", "figures"))}
     assert names == {
-        "config.yaml", "environment.json", "splits.csv", "checkpoints", "history.csv", "model.keras",
+        "config.yaml", "environment.json", "leakage.csv", "splits.csv", "checkpoints", "history.csv", "model.keras",
         "operating_point.json",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")

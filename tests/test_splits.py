@@ -115,11 +115,6 @@ THREE = (np.arange(12) % 3).astype(np.int32)
         (make(THREE, split=["train"] * 11 + [""]), {}, "or gives none at all.*split='' for r0011"),
         (make(THREE, split=["train"] * 11 + ["dev"]), {}, "'dev' for r0011"),
         (make(THREE, split="test"), {}, "must give train. Received: test"),
-        (
-            make(THREE, ["p"] * 12, split=["train", "test"] * 6),
-            {},
-            "one split. Received: p in train and test",
-        ),
         (make(THREE, list("pq") * 6), {}, "a patient for each of train, val, test. Received: 2 patients"),
         (
             make(np.append(np.zeros(20), [1, 2, 2, 2]).astype(np.int32)),

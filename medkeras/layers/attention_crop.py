@@ -2,7 +2,7 @@
 
 Everything has a fixed size, so it compiles under XLA, in 2D and 3D. Positions are found in whole numbers, hence
 equal on every backend, and a box that is the whole image changes no pixel. Images are read by gathering two
-neighbours per axis: at 224 pixels on a CPU, a dense matrix per axis takes twenty times as long.
+neighbours per axis: at 224 pixels on a CPU, a dense matrix per axis takes over ten times as long.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Stateless augmentation: every random number follows from the seed, the epoch and the record."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -55,10 +56,15 @@ class Augmenter:
 
     def __init__(self, augmentations: Sequence[Augmentation], *, image_shape: Sequence[int], seed: int = 0) -> None:
         self.augmentations, self.image_shape, self.seed = tuple(augmentations), tuple(image_shape), seed
+        last = len(self.augmentations) - 1
         # Compiled one by one: fused, the gather of a warp would compute what comes before it once per corner.
-        self._apply = [tf.function(_on_batch(a), jit_compile=a.compiled, autograph=False) for a in self.augmentations]
+        self._apply = [
+            tf.function(functools.partial(_apply, a, is_last=i == last), jit_compile=a.compiled, autograph=False)
+            for i, a in enumerate(self.augmentations)
+        ]
         signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)]
-        self._draw_records = tf.function(self._draw_each, signature, autograph=False)
+        # A partial function is counted by itself when TensorFlow looks for functions that are traced too often.
+        self._draw_records = tf.function(functools.partial(self._draw_each), signature, autograph=False)
         self._draw(tf.zeros(2, tf.int64))
 
     @property
@@ -83,7 +89,7 @@ class Augmenter:
         batch = dict(batch)
         for apply, parameters in zip(self._apply, self.draw(epoch, indices), strict=True):
             batch = apply(batch, parameters)
-        return batch | {"image": tf.clip_by_value(batch["image"], 0.0, 1.0)}
+        return batch
 
     def draw(self, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, ...]:
         """Returns each augmentation's parameters for a batch of records."""
@@ -100,7 +106,10 @@ class Augmenter:
         return tuple(a.draw(keys[i], self.image_shape) for i, a in enumerate(self.augmentations))
 
 
-def _on_batch(augmentation: Augmentation) -> Callable[[Batch, Any], Batch]:
+def _apply(augmentation: Augmentation, batch: Batch, parameters: Any, *, is_last: bool) -> Batch:
     if hasattr(augmentation, "apply_batch"):
-        return augmentation.apply_batch
-    return lambda batch, parameters: batch | {"image": augmentation.apply(batch["image"], parameters)}
+        batch = augmentation.apply_batch(batch, parameters)
+    else:
+        batch = batch | {"image": augmentation.apply(batch["image"], parameters)}
+    # Here, where XLA joins it with the last change: on its own it would take as long as a warp.
+    return batch | {"image": tf.clip_by_value(batch["image"], 0.0, 1.0)} if is_last else batch

@@ -40,12 +40,12 @@ def warp(images: tf.Tensor, coordinates: Sequence[tf.Tensor], *, border: str = "
         index += tf.cast(floor, index.dtype) * math.prod(sizes[axis + 1 :])
     flat = tf.reshape(images, (-1, images.shape[-1]))
     steps = [math.prod(sizes[axis + 1 :]) if size > 1 else 0 for axis, size in enumerate(sizes)]
-    corners = itertools.product(*((0, step) for step in steps))
-    values = [tf.gather(flat, index + sum(corner)) for corner in corners]
-    for weight in reversed(weights):
+    output = 0.0
+    for corner in itertools.product((0, 1), repeat=len(sizes)):
         # Not low + weight * (high - low), which misses a pixel's own value by rounding where the weight is 1.
-        values = [(1 - weight) * low + weight * high for low, high in zip(values[::2], values[1::2], strict=True)]
-    return values[0] * _coverage(coordinates, sizes)[..., None] if border == "zero" else values[0]
+        share = math.prod(w if side else 1 - w for w, side in zip(weights, corner, strict=True))
+        output += share * tf.gather(flat, index + sum(s * side for s, side in zip(steps, corner, strict=True)))
+    return output * _coverage(coordinates, sizes)[..., None] if border == "zero" else output
 
 
 def warp_nearest(values: tf.Tensor, coordinates: Sequence[tf.Tensor], *, border: str = "edge") -> tf.Tensor:

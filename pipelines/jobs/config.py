@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from pipelines.preprocess.names import name_of, parse
 from pipelines.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -117,9 +118,10 @@ class TrainConfig:
             if name == "seed" or name in vars(self):
                 raise ValueError(f"`source_options` are those of the source alone. Received: {name}")
         for name in ("data", "split_file", "cache"):
-            path = getattr(self, name)
-            if path is not None and (name == "cache" or pathlib.Path(path).exists()):
-                object.__setattr__(self, name, str(pathlib.Path(path).resolve()))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _absolute(getattr(self, name), always=name == "cache"))
+        # In full, so that a run keeps its meaning when a default changes.
+        object.__setattr__(self, "preprocess", tuple(name_of(parse(step)) for step in self.preprocess))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values, without the place of the run folder."""
@@ -161,6 +163,14 @@ class TrainConfig:
             raise ValueError(
                 f"{self.run} holds a run of another configuration; only epochs may grow. Received: {values}"
             )
+
+
+def _absolute(source: str, *, always: bool = False) -> str:
+    """Returns a source or path with an absolute path, where it has one; `kind:path` keeps its kind."""
+    if always or pathlib.Path(source).exists():
+        return str(pathlib.Path(source).resolve())
+    kind, colon, rest = source.partition(":")
+    return f"{kind}:{pathlib.Path(rest).resolve()}" if colon and pathlib.Path(rest).exists() and rest else source
 
 
 def load_data(config: TrainConfig, *, leakage: str | None = None) -> "Splits":

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -41,6 +42,7 @@ def serve(
     console = console or Console()
     if not 0 <= port < 2**16:
         raise ValueError(f"`port` must be in [0, 65535]. Received: port={port}")
+    _check_free(port)
     with _until_stopped() as stopped:
         if dispatcher is None:
             server, address = _dispatcher(port)
@@ -50,6 +52,15 @@ def serve(
             console.print(f"worker of medkeras {__version__} for {dispatcher}", highlight=False)
         stopped.wait()
         server._stop()
+
+
+def _check_free(port: int) -> None:
+    """Checks that nobody listens on a port: the service itself would share it, and trainings reach either."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise OSError(f"Nothing can listen on port {port}: {error.strerror}") from error
 
 
 def _dispatcher(port: int) -> tuple[service.DispatchServer, str]:
