@@ -165,8 +165,11 @@ def models() -> None:
         with console.status("Building each model once"):
             for name in registry.names():
                 preset = registry.preset(name)
-                size = registry.create(name, num_classes=2).count_params()
-                table.add_row(name, " x ".join(map(str, preset.input_shape)), f"{size:,}", preset.description)
+                try:
+                    size = f"{registry.create(name, num_classes=2).count_params():,}"
+                except ModuleNotFoundError as error:
+                    size = str(error)
+                table.add_row(name, " x ".join(map(str, preset.input_shape)), size, preset.description)
         console.print(table)
 
 

@@ -182,7 +182,7 @@ def _candidates(descriptions: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         own_ways = unit(ways - layout)
         for top, left in itertools.combinations_with_replacement(range(0, count, BLOCK), 2):
             product = own[top : top + BLOCK] @ own_ways[left : left + BLOCK].T
-            i, j = np.nonzero(product > SIMILAR_STRUCTURE)
+            i, j = np.divmod(np.flatnonzero(product > SIMILAR_STRUCTURE), product.shape[1])  # `nonzero` is far slower.
             later = j + left > i + top
             i, j = i[later], j[later]
             yield np.full(len(i), way, np.int8), i + top, j + left, product[i, j]

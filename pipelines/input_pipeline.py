@@ -73,7 +73,7 @@ class InputPipeline:
         self.class_counts = class_counts
         self._order = EpochOrder(size=self.size, seed=seed, labels=records.labels, class_counts=class_counts)
         self.batch_size = min(batch_size, self.size, self._order.size)
-        self._images, self._masks, self._attention = (
+        self._images, self._masks, self.attention = (
             images or images_from_memory(records, image_shape),
             masks,
             attention,
@@ -127,8 +127,8 @@ class InputPipeline:
         batch = self._batch(records, self._train_labels)
         if self._augment.soft_labels and self._classes:
             batch["label"] = tf.one_hot(batch["label"], self._classes)
-        if self._attention is not None:
-            batch["attention"] = self._attention.lookup(records)
+        if self.attention is not None:
+            batch["attention"] = self.attention.lookup(records)
         # A record that is shown again in an epoch looks another way each time.
         return self._example(self._augment.augment_batch(batch, epoch, records + copies * self.size))
 

@@ -9,8 +9,7 @@ SIDE = 48  # Pixels of a thumbnail.
 FREQUENCIES = 6  # Per axis, in a description.
 CROP = 0.2  # Largest shift of an edge that alignment looks for, in half widths.
 # Of Gauss-Newton: pixels of the thumbnail, blur in them, and steps; from coarse to fine, so that it finds the way.
-COARSE = ((SIDE // 4, 1.0, 6), (SIDE // 2, 0.75, 4))
-FINE = (SIDE, 0.0, 4)
+SCHEDULE = ((SIDE // 4, 1.0, 6), (SIDE // 2, 0.75, 4), (SIDE, 0.0, 4))
 MARGIN = 0.05  # By which detail may add to a likeness.
 BATCH = 256  # Pairs aligned at once.
 CHUNK = 4096  # Thumbnails described at once.
@@ -123,7 +122,7 @@ def likeness(first: np.ndarray, second: np.ndarray, *, at_least: float = -1.0) -
     Args:
         first: `(pairs, 48, 48)`.
         second: `(pairs, 48, 48)`.
-        at_least: Pairs below it at half the size are not compared at the whole: detail only parts them more.
+        at_least: Pairs well below it at a quarter or half of the size are left at that: detail only parts them more.
 
     Returns:
         float32 `(pairs,)` in [-1, 1]; 0 where a thumbnail is flat.
@@ -143,24 +142,20 @@ def likeness(first: np.ndarray, second: np.ndarray, *, at_least: float = -1.0) -
 
 
 def _aligned_likeness(first: np.ndarray, second: np.ndarray, at_least: float) -> np.ndarray:
-    places = np.zeros((len(first), 4), np.float32)
-    for step in COARSE:
-        places = _align(first, second, places, *step)
-    side = COARSE[-1][0]
-    scores = _gradient_correlation(_shrunk(first, side), _shrunk(second, side), places)
-    left = np.flatnonzero(scores >= at_least - MARGIN)
-    if len(left):
-        first, second = first[left], second[left]
-        scores[left] = _gradient_correlation(first, second, _align(first, second, places[left], *FINE))
+    """Aligns from coarse to fine; a pair that is unlike stays behind."""
+    scores = np.zeros(len(first), np.float32)
+    places, left = np.zeros((len(first), 4), np.float32), np.arange(len(first))
+    for side, blur, steps in SCHEDULE:
+        a, b = _shrunk(first[left], side), _shrunk(second[left], side)
+        places[left] = _align(_blurred(a, blur), _blurred(b, blur), places[left], steps)
+        scores[left] = _gradient_correlation(a, b, places[left])
+        left = left[scores[left] >= at_least - MARGIN]
     return scores
 
 
-def _align(first: np.ndarray, second: np.ndarray, places: np.ndarray, side: int, blur: float, steps: int) -> np.ndarray:
-    """Improves where the first lie in the second, by least squares on pictures of `side` pixels.
-
-    A place is a stretch and a shift of the rows, then of the columns.
-    """
-    a, b = (_blurred(_shrunk(images, side), blur) for images in (first, second))
+def _align(a: np.ndarray, b: np.ndarray, places: np.ndarray, steps: int) -> np.ndarray:
+    """Improves by least squares where `a` lies in `b`: stretch and shift of the rows, then of the columns."""
+    side = a.shape[1]
     along = np.linspace(-1, 1, side, dtype=np.float32)
     for _ in range(steps):
         warped, inside = _warp(b, places)

@@ -245,9 +245,11 @@ def test_the_bases_are_those_of_scipy_and_numpy():
     np.testing.assert_allclose(gram, np.eye(4), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "motion", [Warp(20.0, **EVERYTHING, flip=("width",), border="reflect"), Flip()], ids=["Warp", "Flip"]
+)
 @pytest.mark.parametrize("shape", [(6, 8, 3), (4, 6, 5, 1)])
-def test_all_agree_in_eager_mode_graph_and_xla(shape):
-    motion = Warp(rotation=20.0, **EVERYTHING, flip=("width",), border="reflect")
+def test_eager_mode_graph_and_xla_agree(shape, motion):
     batch, parameters = batch_with_everything(shape, 4), draw(motion, shape, 4)
     batch["image"] = images_of(shape, 4)
     eager = motion.apply_batch(batch, parameters)

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tiny_model import PRESETS
 
+from medkeras.models import registry
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.export import export_run
@@ -18,12 +20,17 @@ from pipelines.run_folder import RunFolder
 
 SMALL = {
     "data": "phantom",
-    "model": "focusnet2d_tiny",
+    "model": "tiny_net",
     "image_size": 24,
     "batch_size": 8,
     "epochs": 1,
     "source_options": {"images": 60},
 }
+
+
+@pytest.fixture(autouse=True)
+def _tiny_models(monkeypatch):
+    monkeypatch.setattr(registry, "_PRESETS", PRESETS)
 
 
 def write_images(folder, count=24, copies=()):
