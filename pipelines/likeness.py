@@ -146,6 +146,8 @@ def _aligned_likeness(first: np.ndarray, second: np.ndarray, at_least: float) ->
     scores = np.zeros(len(first), np.float32)
     places, left = np.zeros((len(first), 4), np.float32), np.arange(len(first))
     for side, blur, steps in SCHEDULE:
+        if not len(left):
+            break
         a, b = _shrunk(first[left], side), _shrunk(second[left], side)
         places[left] = _align(_blurred(a, blur), _blurred(b, blur), places[left], steps)
         scores[left] = _gradient_correlation(a, b, places[left])

@@ -84,8 +84,6 @@ def _load(run: RunFolder, config: TrainConfig) -> Splits:
     except LeakError as error:
         run.write_text("leakage.csv", error.leaks.to_csv(index=False))
         raise ValueError(f"{error} All are listed in {run / 'leakage.csv'}") from error
-    if config.leakage != "off":
-        run.write_text("leakage.csv", data.leaks.to_csv(index=False))
     return data
 
 
@@ -125,6 +123,8 @@ def write_beginning(run: RunFolder, config: TrainConfig, data: Splits) -> None:
     for name in DERIVED:
         (run / name).unlink(missing_ok=True)
     run.write_config(config.to_dict())
+    if config.leakage != "off" and not (run / "splits.csv").is_file():
+        run.write_text("leakage.csv", data.leaks.to_csv(index=False))
     run.write_text("splits.csv", data.info.manifest.to_csv(index=False))
     run.write_json("environment.json", environment())
     if len(data.rejected):

@@ -70,7 +70,7 @@ def options_of(source: str | os.PathLike) -> list[str]:
 
     Example:
         >>> options_of("phantom")
-        ['task', 'images', 'size', 'seed']
+        ['task', 'images', 'size', 'seed', 'unknown']
     """
     parameters = inspect.signature(KINDS[parse_source(source)[0]]).parameters
     return [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
