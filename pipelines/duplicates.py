@@ -62,7 +62,8 @@ def find_duplicates(records: Records, *, threshold: float | None = None) -> pd.D
         >>> records = open_source("phantom", images=8).select([0, 1, 2, 3])
         >>> copy = Records(name="copy", task="binary", class_names=records.class_names, labels=records.labels,
         ...                table=records.table, read=lambda i: records.read(0)[:, ::-1] if i == 3 else records.read(i))
-        >>> find_duplicates(copy)[["a", "b", "kind"]].values.tolist() == [[*records.table["id"][[0, 3]], "near"]]
+        >>> pairs = find_duplicates(copy)
+        >>> pairs.loc[pairs["distance"] < 0.01, ["a", "b"]].values.tolist() == [list(records.table["id"][[0, 3]])]
         True
     """
     if threshold is not None and not 0 < threshold <= 1:

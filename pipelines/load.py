@@ -223,7 +223,7 @@ def open_splits(
     Example:
         >>> opened = open_splits("phantom", images=90)
         >>> {name: len(part) for name, part in opened.splits.items()}
-        {'train': 63, 'val': 9, 'test': 18}
+        {'train': 62, 'val': 10, 'test': 18}
     """
     from pipelines.duplicates import find_duplicates
     from pipelines.leakage import check_leaks, check_policy

@@ -22,6 +22,8 @@ BALANCES = ("none", "class-weights", "effective-number", "oversample", "undersam
 LEAKAGE = ("stop", "warn", "off")
 MONITORS = ("auc", "accuracy", "loss")
 CHOICES = {"loss": LOSSES, "balance": BALANCES, "monitor": MONITORS, "leakage": LEAKAGE}
+# Fields that runs of version 0.1.0 do not have.
+LATER = ("preprocess", "folds", "fold", "split_file", "group_duplicates", "leakage", "cache", "data_service")
 RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
 ELSEWHERE = ("run", "cache", "data_service")  # Where things lie changes no result.
 
@@ -133,18 +135,14 @@ class TrainConfig:
 
         Raises:
             FileNotFoundError: If there is none.
-            ValueError: If `config.yaml` holds other fields than those of a configuration. A field that is not
-                in it, as that of an earlier version, has its default.
+            ValueError: If `config.yaml` does not hold the fields of a configuration. One that a run of an earlier
+                version has not yet, see `LATER`, has its default.
         """
         values = run.read_config()
         known = {field.name for field in dataclasses.fields(cls)} - {"run"}
-        if not isinstance(values, dict) or not {"data", "model"} <= set(values) <= known:
-            wrong = (
-                sorted((set(values) - known) | ({"data", "model"} - set(values)))
-                if isinstance(values, dict)
-                else values
-            )
-            raise ValueError(f"A config.yaml holds the fields of a run. Received: {run / 'config.yaml'}, {wrong}")
+        if not isinstance(values, dict) or (set(values) ^ known) - set(LATER) or not set(values) <= known:
+            wrong = sorted((set(values) ^ known) - set(LATER)) if isinstance(values, dict) else values
+            raise ValueError(f"A config.yaml holds every field of a run. Received: {run / 'config.yaml'}, {wrong}")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(run=str(run.path), **values)
 
