@@ -9,17 +9,20 @@ RESAMPLING = ("oversample", "undersample", "sqrt")
 BETA = 0.999  # After 1 / (1 - BETA) images of a class, another one adds little.
 
 
-def class_weights(labels: np.ndarray, num_classes: int, *, scheme: str = "inverse") -> dict[int, float]:
+def class_weights(
+    labels: np.ndarray, num_classes: int, *, scheme: str = "inverse", beta: float = BETA
+) -> dict[int, float]:
     """Returns a weight per class for `fit(class_weight=...)`; its mean over the given images is 1.
 
     Args:
         labels: Class indices, `(n,)`.
         num_classes: Number of classes.
         scheme: `"inverse"` to the class frequency, to its square root, `"sqrt"`, or to the effective number of
-            images, `"effective"`, `(1 - 0.999^n) / (1 - 0.999)`.
+            images, `"effective"`, `(1 - beta^n) / (1 - beta)`.
+        beta: For `"effective"`, in [0, 1): 0 weighs all classes alike, near 1 is `"inverse"`.
 
     Raises:
-        ValueError: If the scheme is unknown or a class has no image.
+        ValueError: If the scheme is unknown, `beta` is out of range, or a class has no image.
 
     Reference:
         Cui et al., Class-Balanced Loss Based on Effective Number of Samples, arXiv 1901.05555.
@@ -30,16 +33,18 @@ def class_weights(labels: np.ndarray, num_classes: int, *, scheme: str = "invers
     """
     if scheme not in SCHEMES:
         raise ValueError(f"`scheme` must be one of {', '.join(SCHEMES)}. Received: scheme={scheme!r}")
+    if not 0 <= beta < 1:
+        raise ValueError(f"`beta` must be in [0, 1). Received: beta={beta}")
     counts = np.bincount(labels, minlength=num_classes)
     if len(counts) > num_classes or (counts == 0).any():
         raise ValueError(f"Each of {num_classes} classes needs an image. Received: counts={counts.tolist()}")
-    weights = 1 / {"inverse": counts, "sqrt": np.sqrt(counts), "effective": _effective(counts)}[scheme]
+    weights = 1 / {"inverse": counts, "sqrt": np.sqrt(counts), "effective": _effective(counts, beta)}[scheme]
     weights *= counts.sum() / (weights * counts).sum()
     return dict(enumerate(weights.tolist()))
 
 
-def _effective(counts: np.ndarray) -> np.ndarray:
-    return (1 - BETA**counts) / (1 - BETA)
+def _effective(counts: np.ndarray, beta: float) -> np.ndarray:
+    return (1 - beta**counts) / (1 - beta)
 
 
 def resampled_counts(counts: Sequence[int] | np.ndarray, scheme: str) -> list[int]:
@@ -64,8 +69,16 @@ def resampled_counts(counts: Sequence[int] | np.ndarray, scheme: str) -> list[in
         raise ValueError(f"Each class needs an image. Received: counts={counts.tolist()}")
     if scheme == "sqrt":
         shares = np.sqrt(counts) / np.sqrt(counts).sum()
-        return np.maximum(np.rint(shares * counts.sum()), 1).astype(int).tolist()
+        return _rounded(shares * counts.sum()).tolist()
     return [int(counts.max() if scheme == "oversample" else counts.min())] * len(counts)
+
+
+def _rounded(wanted: np.ndarray) -> np.ndarray:
+    """Rounds to whole numbers of at least 1 that keep the sum: where most is cut off, one is added back."""
+    counts = np.maximum(wanted.astype(int), 1)
+    missing = max(round(wanted.sum()) - counts.sum(), 0)
+    counts[np.argsort(counts - wanted, kind="stable")[:missing]] += 1
+    return counts
 
 
 def positive_weights(labels: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from scipy.sparse.csgraph import connected_components
 from medkeras.tasks import is_multilabel
 from pipelines.records import SPLITS, Records
 
+GROUP = "kept_together"  # A column that no table is likely to have: `group` or `site` is metadata of many.
+
 
 def split_records(
     records: Records, *, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0
@@ -70,15 +72,15 @@ def join_duplicates(records: Records, pairs: pd.DataFrame) -> Records:
         pairs: Duplicates, as `pipelines.duplicates.find_duplicates` gives them.
 
     Returns:
-        The same records with a column `group`: patients that are connected by duplicates, directly or through
-        others, have one group; `patient` stays as it is.
+        The same records with a column `kept_together`: patients that are connected by duplicates, directly or
+        through others, have one value; `patient` stays as it is.
 
     Example:
         >>> table = pd.DataFrame({"id": list("abcd"), "patient": list("uuvw"), "split": ""})
         >>> records = Records(name="four", task="binary", class_names=("no", "yes"), table=table,
         ...                   labels=np.array([0, 0, 1, 1]), read=lambda i: np.zeros((4, 4)))
         >>> pairs = pd.DataFrame([["b", "c", "near", 0.1]], columns=["a", "b", "kind", "distance"])
-        >>> join_duplicates(records, pairs).table["group"].tolist()
+        >>> join_duplicates(records, pairs).table["kept_together"].tolist()
         ['u', 'u', 'u', 'w']
     """
     patients, patient = np.unique(records.table["patient"].to_numpy(dtype=str), return_inverse=True)
@@ -87,12 +89,11 @@ def join_duplicates(records: Records, pairs: pd.DataFrame) -> Records:
     graph = coo_array((np.ones(len(pairs)), edges), shape=(len(patients),) * 2)
     _, component = connected_components(graph, directed=False)
     first = patients[np.unique(component, return_index=True)[1]]
-    return dataclasses.replace(records, table=records.table.assign(group=first[component[patient]]))
+    return dataclasses.replace(records, table=records.table.assign(**{GROUP: first[component[patient]]}))
 
 
 def _groups(records: Records) -> np.ndarray:
-    column = "group" if "group" in records.table else "patient"
-    return records.table[column].to_numpy(dtype=str)
+    return records.table[GROUP if GROUP in records.table else "patient"].to_numpy(dtype=str)
 
 
 def manifest(splits: Mapping[str, Records]) -> pd.DataFrame:

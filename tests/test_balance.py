@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from pipelines.balance import class_weights, positive_weights
+from pipelines.balance import RESAMPLING, class_weights, positive_weights, resampled_counts
 
 LABELS = np.repeat([0, 1, 2], [60, 30, 10])
 
@@ -23,6 +23,47 @@ def test_mean_weight_of_the_images_is_one(scheme):
 def test_sqrt_is_milder():
     inverse, sqrt = class_weights(LABELS, 3), class_weights(LABELS, 3, scheme="sqrt")
     assert sqrt[2] / sqrt[0] == pytest.approx(np.sqrt(inverse[2] / inverse[0]))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.999, 0.9999])
+def test_effective_numbers_sum_a_geometric_series(beta):
+    weights = class_weights(LABELS, 3, scheme="effective", beta=beta)
+    effective = np.array([sum(beta**k for k in range(n)) for n in (60, 30, 10)])
+    ratios = np.array(list(weights.values())) * effective
+    np.testing.assert_allclose(ratios, ratios[0])
+    assert np.mean([weights[label] for label in LABELS]) == pytest.approx(1)
+
+
+def test_effective_numbers_go_from_no_weights_to_inverse_ones():
+    assert class_weights(LABELS, 3, scheme="effective", beta=0) == pytest.approx({0: 1, 1: 1, 2: 1})
+    inverse = class_weights(LABELS, 3)
+    assert class_weights(LABELS, 3, scheme="effective", beta=1 - 1e-9) == pytest.approx(inverse, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_resampled_counts(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, int(rng.choice([10, 1000, 100_000])), rng.integers(2, 12))
+    over, under, root = (np.array(resampled_counts(counts, scheme)) for scheme in RESAMPLING)
+    assert np.all(over == counts.max()) and np.all(under == counts.min())
+    wanted = counts.sum() * np.sqrt(counts) / np.sqrt(counts).sum()
+    assert root.sum() == counts.sum() and np.all(np.abs(root - wanted) < 1)
+    assert np.all(root >= 1) and np.all(np.diff(root[np.argsort(counts, kind="stable")]) >= -1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "scheme", "message"),
+    [([3, 0], "oversample", r"needs an image. Received: counts=\[3, 0\]"), ([3, 2], "double", "resample='double'")],
+)
+def test_resampling_that_cannot_be(counts, scheme, message):
+    with pytest.raises(ValueError, match=message):
+        resampled_counts(counts, scheme)
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1, 2])
+def test_a_beta_out_of_range(beta):
+    with pytest.raises(ValueError, match=f"beta={beta}"):
+        class_weights(LABELS, 3, scheme="effective", beta=beta)
 
 
 def test_positive_weights_leave_unknown_labels_out():

@@ -8,7 +8,7 @@ import pytest
 from pipelines.duplicates import MOST, find_duplicates
 from pipelines.records import Records
 from pipelines.sources import open_source
-from pipelines.splits import join_duplicates
+from pipelines.splits import GROUP, join_duplicates
 
 
 def make(images, rank=2):
@@ -114,7 +114,7 @@ def test_copies_of_one_image_are_found_where_they_are_the_most():
     others, image = textures(12), textures(1, seed=1)[0]
     copies = [scaled(0.6 + 0.02 * k)(image) for k in range(60)]
     records = make([*others, *copies])
-    group = join_duplicates(records, find_duplicates(records)).table["group"]
+    group = join_duplicates(records, find_duplicates(records)).table[GROUP]
     assert group[12:].nunique() == 1 and group.nunique() == 13
 
 

@@ -9,7 +9,7 @@ from pipelines.duplicates import find_duplicates
 from pipelines.leakage import LeakError, check_leaks, described, find_leaks
 from pipelines.records import Records
 from pipelines.sources import open_source
-from pipelines.splits import join_duplicates, split_records
+from pipelines.splits import GROUP, join_duplicates, split_records
 
 NONE = pd.DataFrame(columns=["a", "b", "kind", "distance"])
 SPLIT = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
@@ -94,8 +94,8 @@ def test_groups_join_patients_through_others():
         [["r01.png", "r02.png", "near", 0.1], ["r02.png", "r03.png", "identical", 0.0]],
         columns=["a", "b", "kind", "distance"],
     )
-    assert join_duplicates(records, pairs).table["group"].tolist() == ["a", "a", "a", "a", "d"]
-    assert join_duplicates(records, NONE).table["group"].tolist() == ["a", "a", "b", "c", "d"]
+    assert join_duplicates(records, pairs).table[GROUP].tolist() == ["a", "a", "a", "a", "d"]
+    assert join_duplicates(records, NONE).table[GROUP].tolist() == ["a", "a", "b", "c", "d"]
 
 
 def test_a_split_before_a_train_image_comes_second():
@@ -140,7 +140,7 @@ def test_recorded_duplicates_of_breast_ultrasound_are_found(busi):
     assert len(recorded) == 233
     assert len(recorded & found) / len(recorded) >= 0.95
     assert len(found - recorded) <= 20
-    group = join_duplicates(records, pairs).table.set_index("id")["group"]
+    group = join_duplicates(records, pairs).table.set_index("id")[GROUP]
     assert all(group[list(pair)].nunique() == 1 for pair in recorded)
 
 

@@ -1,11 +1,14 @@
 """Splits: nobody in two of them, classes in proportion, independent of the order of the records."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipelines.records import Records
-from pipelines.splits import manifest, split_records
+from pipelines.splits import join_duplicates, manifest, split_records
 
 
 def make(labels, patients=None, split="", task="multiclass", classes=("a", "b", "c")):
@@ -86,6 +89,30 @@ def test_a_missing_val_comes_from_train():
     assert {name: len(part) for name, part in splits.items()} == {"train": 70, "val": 10, "test": 40}
     assert set(splits["test"].table["split"]) == {"test"}
     assert not set(splits["train"].table["patient"]) & set(splits["val"].table["patient"])
+
+
+def test_metadata_named_group_parts_no_patient():
+    records = random_patients(np.random.default_rng(0), 120, "multiclass")
+    sites = records.table.assign(group=[f"site {i % 6}" for i in range(120)])
+    plain, named = (manifest(split_records(r)) for r in (records, dataclasses.replace(records, table=sites)))
+    pd.testing.assert_frame_equal(plain, named)
+
+
+@pytest.mark.parametrize("start", range(0, 200, 50))
+def test_no_patient_and_no_copy_is_parted_whatever_the_data(start):
+    """200 random sets of patients, classes and duplicates."""
+    for seed in range(start, start + 50):
+        rng = np.random.default_rng(seed)
+        records = random_patients(rng, int(rng.integers(120, 240)), "multilabel" if seed % 2 else "multiclass")
+        ids = records.table["id"].to_numpy()
+        pairs = pd.DataFrame(rng.choice(ids, (int(rng.integers(0, 15)), 2)), columns=["a", "b"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of rare labels that a split lacks.
+            table = manifest(split_records(join_duplicates(records, pairs), seed=seed)).set_index("id")
+        assert sorted(table.index) == sorted(ids)
+        assert table.groupby("patient")["split"].nunique().max() == 1
+        assert (table["split"][pairs["a"]].to_numpy() == table["split"][pairs["b"]].to_numpy()).all()
+        assert (table["patient"][ids].to_numpy() == records.table["patient"].to_numpy()).all()
 
 
 def test_manifest_joins_labels():
