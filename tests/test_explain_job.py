@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 from tiny_model import TinyNet
+from untrained_run import write_run
 
 import medkeras
 from medkeras.explain import fixations
@@ -17,17 +18,12 @@ from pipelines.decode import fit
 from pipelines.jobs import explain as job
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.explain import explain_run
-from pipelines.run_folder import RunFolder
 
 NAMES = ("healthy", "lesion")
 
 
 def make_run(path, model, **config):
-    """A run folder as training leaves it, without the training."""
-    run = RunFolder(path)
-    run.write_config(TrainConfig(data="phantom", model="focusnet2d_tiny", run=str(path), **config).to_dict())
-    model.save(run / "model.keras")
-    return run
+    return write_run(TrainConfig(data="phantom", model="focusnet2d_tiny", run=str(path), **config), model)
 
 
 def create(name="focusnet2d_tiny", shape=(32, 32, 1), **options):

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from export_models import GlimpseNet
 from rich.console import Console
+from untrained_run import write_run
 
 from medkeras.export import LiteRTModel
 from pipelines.jobs import export
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.export import export_run
-from pipelines.run_folder import RunFolder
 
 
 def make_run(path, *, data="phantom", image_size=16, **options):
@@ -23,10 +23,7 @@ def make_run(path, *, data="phantom", image_size=16, **options):
     info = load_data(config).info
     keras.utils.set_random_seed(0)
     model = GlimpseNet(info.image_shape, num_classes=info.num_classes, class_names=info.class_names)
-    run = RunFolder(path)
-    run.write_config(config.to_dict())
-    model.save(path / "model.keras")
-    return run
+    return write_run(config, model)
 
 
 @pytest.fixture(scope="module")
