@@ -5,12 +5,11 @@
 Every row zooms each image to its attention box and hides what the map, zoomed alike, then points at. The rounds of
 all rows alternate; the median counts. The targets: at least 5 times tf.image, and no slower than the OpenCV loop
 with numpy masks, in threads or processes, whichever is fastest. The rows "OpenCV alone" leave numpy out: boxes and
-masks by OpenCV's own functions, which few write. Without --keep-memory, a third of the compiled time goes to
-memory that glibc gives back to the system after every batch.
+masks by OpenCV's own functions, which few write. With --keep-memory freed memory is reused in all rows, as
+`medkeras train` does; without, a third of the compiled time goes to pages that the system clears for every batch.
 """
 
 import argparse
-import ctypes
 import functools
 import json
 import multiprocessing
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.augment import AttentionCrop, AttentionDrop, Augmenter
+from pipelines.memory import keep_freed_memory
 
 CROP, DROP, PADDING, FILL = 0.5, 0.35, 0.1, 0.0
 CROPPED, DROPPED = (
@@ -155,13 +155,6 @@ def work(job: tuple[int, str]) -> int:
     return buffer
 
 
-def keep_memory() -> None:
-    """Has freed batches reused: by default glibc gives each back to the system, which clears its pages again."""
-    mallopt, trim_threshold, mmap_threshold = ctypes.CDLL(None).mallopt, -1, -3
-    for parameter in (trim_threshold, mmap_threshold):
-        mallopt(parameter, 2**30)
-
-
 def images_per_second(batches: Iterator, steps: int, batch: int) -> float:
     """Times all but the first batches, which compile and start workers."""
     for _ in range(2):
@@ -212,7 +205,7 @@ def main() -> None:
     parser.add_argument("--keep-memory", action="store_true", help="have glibc keep freed memory, for every row")
     arguments = parser.parse_args()
     if arguments.keep_memory:
-        keep_memory()
+        keep_freed_memory()
     rates = measure(arguments)
     table = Table("", "images per second")
     for name, rate in rates.items():

@@ -10,6 +10,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from medkeras.version import __version__
+from pipelines.memory import keep_freed_memory
 
 service = tf.data.experimental.service
 
@@ -43,6 +44,7 @@ def serve(
     if not 0 <= port < 2**16:
         raise ValueError(f"`port` must be in [0, 65535]. Received: port={port}")
     _check_free(port)
+    keep_freed_memory()
     with _until_stopped() as stopped:
         if dispatcher is None:
             server, address = _dispatcher(port)

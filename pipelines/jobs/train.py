@@ -22,6 +22,7 @@ from pipelines.jobs.environment import environment
 from pipelines.jobs.trained import load_model, predict_records
 from pipelines.leakage import LeakError, summary
 from pipelines.load import Splits
+from pipelines.memory import keep_freed_memory
 from pipelines.run_folder import RunFolder
 
 PLAIN = {"highlight": False, "soft_wrap": True}
@@ -61,6 +62,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     if is_trained(config, progress) and (run / "operating_point.json").is_file():
         console.print(f"{run.path} is complete: {_summary(config, progress)}", **PLAIN)
         return run
+    keep_freed_memory()
     # Without XLA, and with each sum in a fixed order: else a continued run could differ in the last bits.
     tf.config.experimental.enable_op_determinism()
     with console.status(f"Loading {config.data}"):

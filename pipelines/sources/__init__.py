@@ -41,7 +41,7 @@ def open_source(
         task: One of `medkeras.tasks.TASKS`; by default what the source says or its labels suggest.
         on_error: `"raise"` stops at the first file that is missing or no image; `"skip"` keeps it as a
             record, so that `pipelines.decode.find_unreadable` reports it with all others.
-        **options: Options of the kind, see `open_phantom`, `open_medmnist`, `open_folder` and `open_table`.
+        **options: Options of the kind, see the function of the kind in `KINDS`.
 
     Raises:
         FileNotFoundError: If the path does not exist.

@@ -38,24 +38,6 @@ FOREIGN_ERRORS = (
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Puts the file into every error that is raised for its content.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: For any other OSError or ValueError.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"Cannot read {path}: no such file") from error
-    except OSError as error:
-        raise ValueError(f"Cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"Cannot read {path}: {error}") from error
-
-
-@contextlib.contextmanager
 def foreign() -> Iterator[None]:
     """Turns what pydicom and the decoders raise into ValueError; only their code stands in the block."""
     from pydicom.errors import BytesLengthException, InvalidDicomError

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.sources.dicom_file import items, naming, numbers, read_dataset, value
+from pipelines.sources.dicom_file import items, numbers, read_dataset, value
 from pipelines.sources.dicom_image import image_shape
+from pipelines.sources.file_errors import naming
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.sources.dicom_file import items, naming, numbers, read_dataset, value
+from pipelines.sources.dicom_file import items, numbers, read_dataset, value
 from pipelines.sources.dicom_luts import Table, read_palette, read_table
 from pipelines.sources.dicom_pixels import (
     GREY,
@@ -18,6 +18,7 @@ from pipelines.sources.dicom_pixels import (
     layout_of,
     stored_pixels,
 )
+from pipelines.sources.file_errors import naming
 from pipelines.sources.windows import WINDOWS, linear_window, parse_window
 
 if TYPE_CHECKING:

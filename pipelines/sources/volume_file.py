@@ -1,11 +1,10 @@
 """One volume file to one array and its place in the patient: NIfTI and NRRD."""
 
-import contextlib
 import dataclasses
 import os
 import zlib
-from collections.abc import Iterator
 
+from pipelines.sources.file_errors import naming
 from pipelines.sources.volume_data import Layout, read_values
 from pipelines.sources.volume_grid import MAX_VOXELS, Grid, Volume, check_size, orientation_affine
 from pipelines.sources.volume_nifti import nifti_layout
@@ -99,24 +98,6 @@ def read_volume_header(path: str | os.PathLike, *, orientation: str | None = Non
         layout = _layout(os.fspath(path))
         files = tuple(dict.fromkeys((os.fspath(path), layout.data_path)))
         return VolumeHeader(_grid(layout, orientation), layout.channels, files)
-
-
-@contextlib.contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Puts the file into every error that is raised for its content.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: For any other OSError or ValueError.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"Cannot read {path}: no such file{f': {error}' if not error.errno else ''}") from error
-    except OSError as error:
-        raise ValueError(f"Cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"Cannot read {path}: {error}") from error
 
 
 def _layout(path: str) -> Layout:

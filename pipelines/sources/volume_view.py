@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.sources.volume_file import naming, read_volume, read_volume_header
+from pipelines.sources.file_errors import naming
+from pipelines.sources.volume_file import read_volume, read_volume_header
 from pipelines.sources.volume_grey import PERCENTILES, Window, check_percentiles, grey_range, to_grey
 from pipelines.sources.volume_grid import (
     MAX_VOXELS,
