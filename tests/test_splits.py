@@ -148,6 +148,7 @@ THREE = (np.arange(12) % 3).astype(np.int32)
             {},
             "class 'b' with train 1, val 0, test 0",
         ),
+        (make(np.array([0, 0, 1, 1])), {}, "image of every class. Received: made with none for val"),
     ],
 )
 def test_bad_input(records, options, message):

@@ -1,6 +1,7 @@
 """The processes of a tf.data service: a dispatcher that hands out steps, and workers that make their batches."""
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from medkeras.version import __version__
 from pipelines.memory import keep_freed_memory
 
 service = tf.data.experimental.service
+STOP_SECONDS = 10
 
 
 def serve(
@@ -53,7 +55,7 @@ def serve(
             server = _worker(_address(dispatcher), host, port)
             console.print(f"worker of medkeras {__version__} for {dispatcher}", highlight=False)
         stopped.wait()
-        server._stop()
+        _stop(server)
 
 
 def _check_free(port: int) -> None:
@@ -81,6 +83,15 @@ def _worker(address: str, host: str, port: int) -> service.WorkerServer:
         return service.WorkerServer(config)
     except tf.errors.OpError as error:
         raise OSError(f"No worker can start for {address}: {error.message}") from error
+
+
+def _stop(server: service.DispatchServer | service.WorkerServer) -> None:
+    """Stops a server, and the process with it if TensorFlow goes on waiting, as for a training that is gone."""
+    stopping = threading.Thread(target=server._stop, daemon=True)
+    stopping.start()
+    stopping.join(STOP_SECONDS)
+    if stopping.is_alive():
+        os._exit(0)  # Nothing is lost: dispatcher and workers keep no state.
 
 
 def _address(text: str) -> str:
