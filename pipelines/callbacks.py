@@ -85,16 +85,26 @@ class SaveEpochs(keras.callbacks.Callback):
         progress: How far the training has come already.
         monitor: The validation measure that chooses the best epoch.
         patience: Epochs without a better one after which to stop, or None.
+        saved: The model to save; by default the one that is fitted.
     """
 
-    def __init__(self, checkpoints: Checkpoints, progress: Progress, *, monitor: str, patience: int | None) -> None:
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        progress: Progress,
+        *,
+        monitor: str,
+        patience: int | None,
+        saved: keras.Model | None = None,
+    ) -> None:
         super().__init__()
         self.checkpoints, self.progress = checkpoints, progress
-        self.monitor, self.patience = monitor, patience
+        self.monitor, self.patience, self.saved = monitor, patience, saved
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Makes an uncompiled twin: the saved model has no optimizer, and loads without our losses."""
-        self.twin = type(self.model).from_config(self.model.get_config())
+        self.saved = self.saved or self.model
+        self.twin = type(self.saved).from_config(self.saved.get_config())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the epoch."""
@@ -104,7 +114,7 @@ class SaveEpochs(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _save(self, path: pathlib.Path) -> None:
-        self.twin.set_weights(self.model.get_weights())
+        self.twin.set_weights(self.saved.get_weights())
         self.twin.save(path)
 
 

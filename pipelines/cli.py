@@ -221,6 +221,17 @@ def train(
         list[str] | None,
         option(TRAINING, "An option of the model; repeatable.", "--model-option", metavar="KEY=VALUE"),
     ] = None,
+    pretrained: Annotated[
+        str | None,
+        option(TRAINING, "Weights of the backbone: a torchvision or timm file, or a preset.", metavar="WEIGHTS"),
+    ] = None,
+    training: Annotated[
+        str, option(TRAINING, "plain, or attention: by crops and drops that follow the model's attention maps.")
+    ] = "plain",
+    training_option: Annotated[
+        list[str] | None,
+        option(TRAINING, "An option of that training, as mask=true; repeatable.", metavar="KEY=VALUE"),
+    ] = None,
     tensorboard: Annotated[bool, option(OUTPUT, "Write TensorBoard logs too.", "--tensorboard")] = False,
 ) -> None:
     """Train a model, or continue a training that was interrupted."""
@@ -247,6 +258,9 @@ def train(
             patient_pattern, label_column, patient_column, split_column, source_option
         ),
         model_options=options.key_values(model_option, "--model-option"),
+        pretrained=pretrained,
+        training=training,
+        training_options=options.key_values(training_option, "--training-option"),
         epochs=epochs,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
@@ -337,6 +351,46 @@ def explain(
         explain_run(run, inputs or (), out, data=data, samples=samples, seed=seed, console=console)
 
 
+@app.command(epilog="Example: medkeras localize runs/first --samples 20")
+def localize(
+    run: options.Run,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder of the results; RUN/localization by default.")
+    ] = None,
+    data: options.OtherSource = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="An explain point, or class_map; repeatable; attention and class_map by default."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Share of a map's range; chosen on the run's validation masks by default.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Images to draw.")] = 12,
+    patient_pattern: options.PatientPattern = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    source_option: options.SourceOption = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Measure a run's maps against lesions that experts drew: IoU, Dice, pointing game, energy."""
+    with _console() as console:
+        from pipelines.jobs.localize import localize_run
+
+        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
+        localize_run(
+            run,
+            out,
+            data=data,
+            maps=maps or (),
+            threshold=threshold,
+            samples=samples,
+            seed=seed,
+            console=console,
+            **chosen,
+        )
+
+
 @app.command(epilog="Example: medkeras export runs/first --to saved_models")
 def export(
     run: options.Run,
@@ -346,12 +400,16 @@ def export(
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="saved_model or litert; both by default.")
     ] = None,
+    two_stage: Annotated[
+        str | None,
+        typer.Option(help="Look twice, with crops by attention: dualattendmed, ws-dan or cal.", metavar="PROTOCOL"),
+    ] = None,
 ) -> None:
     """Export a run as SavedModel and LiteRT file, compared with Keras on real images."""
     with _console() as console:
         from pipelines.jobs.export import FORMATS, export_run
 
-        export_run(run, to, name=name, data=data, formats=formats or FORMATS, console=console)
+        export_run(run, to, name=name, data=data, formats=formats or FORMATS, two_stage=two_stage, console=console)
 
 
 if __name__ == "__main__":

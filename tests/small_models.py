@@ -1,5 +1,7 @@
 """Every registered model in a form that tests can afford."""
 
+import inspect
+
 import medkeras
 
 SHAPES = {3: (32, 32, 1), 4: (16, 16, 16, 1)}
@@ -12,18 +14,28 @@ def small(name, **options):
 
 
 def changed(name):
-    """What is changed of a preset: a depth that the small image allows, and a backbone that a test can train."""
-    preset = medkeras.models.preset(name)
-    wanted = {"backbone": "resnet_tiny", "attention_maps": 8}
-    if preset.options.get("depth", 1) > 2:
-        wanted["depth"] = 3 if len(preset.input_shape) == 3 else 2
-    return {name: value for name, value in wanted.items() if preset.options.get(name, value) != value}
+    """What is changed of a preset: to what the small image allows, and to a size that a test can train."""
+    wanted = {
+        "backbone": "resnet_tiny",
+        "attention_maps": 8,
+        "widths": (8, 16, 32, 64),
+        "local_depths": (1, 1, 1, 1),
+        "global_depths": (1, 1, 1, 1),
+        "heads": 2,
+        "head_size": 8,
+        "memory": 8,
+        "channels": 8,
+        "units": 32,
+        "depth": 2,
+    }
+    taken = inspect.signature(medkeras.models.preset(name).architecture).parameters
+    return {name: value for name, value in wanted.items() if name in taken}
 
 
 def distinct_names():
     """The registered names, without those that only differ from another in what `small` changes."""
     seen = {}
-    for name in sorted(medkeras.models.names(), key=lambda name: len(changed(name))):
+    for name in sorted(medkeras.models.names(), key=lambda name: not name.endswith("_tiny")):
         preset = medkeras.models.preset(name)
         form = sorted({**preset.options, **changed(name)}.items())
         seen.setdefault((preset.architecture, len(preset.input_shape), repr(form)), name)

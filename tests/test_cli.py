@@ -72,11 +72,11 @@ def test_help_needs_no_tensorflow_and_names_every_command():
     code = "import sys; from pipelines.cli import main; main(['--help']); print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")
-    for command in ("demo", "data", "models", "train", "evaluate", "predict", "explain", "export"):
+    for command in ("demo", "data", "models", "train", "evaluate", "predict", "explain", "localize", "export"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "data", "models", "train", "evaluate", "predict", "explain", "export"])
+@pytest.mark.parametrize("command", ["demo", "data", "models", "train", "evaluate", "predict", "explain", "localize", "export"])
 def test_every_command_has_an_example_that_parses(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"Example: medkeras {command}" in capsys.readouterr().out

@@ -5,11 +5,9 @@ import pytest
 from export_models import images
 from small_models import distinct_names, small
 
-import medkeras
 from medkeras.export import check_builtin, compare, export_litert, export_saved_model
 
-# Each stage more is a converter's work more, and nothing that a converter has not seen.
-CASES = [(name, {"depth": 2} if "depth" in medkeras.models.preset(name).options else {}) for name in distinct_names()]
+CASES = [(name, {}) for name in distinct_names()]
 CASES += [("focusnet2d", {"compat": "repaired"}), ("focusnet3d", {"compat": "repaired"})]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
+from medkeras.evaluation import bootstrap
 from medkeras.evaluation import localization as measures
 
 RNG = np.random.default_rng(0)
@@ -87,25 +88,95 @@ def case(n=20):
 def test_the_threshold_is_that_of_the_best_overlap():
     maps, masks = case()
     best = measures.choose_threshold(maps, masks)
-    found = measures.localization(maps, masks, threshold=best)
-    assert found.iou.value == max(found.iou_by_threshold.values()) == found.iou_by_threshold[best]
+    found = measures.evaluate_localization(maps, masks, threshold=best)
+    assert found.iou == found.iou_by_threshold[best]
+    assert found.dice == found.dice_by_threshold[best]
+    assert found.iou.value == max(interval.value for interval in found.iou_by_threshold.values())
     assert found.iou.value > 0.9 and found.pointing.value == 1 and found.images == 20
     assert found.iou.low <= found.iou.value <= found.iou.high
     # exp(-16 / 32) of the peak is the rim of a disc of radius 4.
     assert best == pytest.approx(np.exp(-0.5), abs=0.05)
 
 
+def test_the_sweep_is_that_of_the_measures_at_each_threshold():
+    maps, masks = case(6)
+    maps[0], maps[1] = np.zeros((32, 32)), np.full((32, 32), np.nan)
+    maps[2] = np.round(maps[2] * 20) / 20  # On the thresholds themselves.
+    thresholds = (0.9, 0.05, 0.5, 1.0, 0.35)
+    found = measures.evaluate_localization(maps, masks, threshold=0.5, thresholds=thresholds)
+    assert list(found.iou_by_threshold) == list(found.dice_by_threshold) == list(thresholds)
+    for t in thresholds:
+        marked = [measures.binarize(m, t) for m in maps]
+        for name, measure in (("iou", measures.iou), ("dice", measures.dice)):
+            scores = [measure(*pair) for pair in zip(marked, masks, strict=True)]
+            assert getattr(found, f"{name}_by_threshold")[t].value == pytest.approx(np.mean(scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("groups", [None, np.array(list("abbcccdddd"))])
+def test_intervals_are_those_of_the_bootstrap(groups):
+    values = RNG.uniform(size=(10, 3))
+    found = measures.mean_intervals(values, groups=groups, seed=3)
+    for interval, column in zip(found, values.T, strict=True):
+        expected = bootstrap(lambda _, v: float(v.mean()), column, column, groups=groups, seed=3)
+        np.testing.assert_allclose([*vars(interval).values()], [*vars(expected).values()], atol=1e-12)
+    alone = measures.mean_interval(values[:, 0], groups=groups, seed=3)
+    np.testing.assert_allclose([*vars(alone).values()], [*vars(found[0]).values()], atol=1e-12)
+
+
+def test_what_a_map_that_knows_nothing_would_score():
+    maps, masks = case(8)
+    found = measures.evaluate_localization([np.ones((32, 32))] * 8, masks, threshold=0.5)
+    assert found.area == pytest.approx(np.mean(masks)) == pytest.approx(found.energy.value)
+    assert found.area == pytest.approx(found.pointing.value)
+    everything = [measures.iou(np.ones((32, 32)), mask) for mask in masks]
+    assert found.area == pytest.approx(np.mean(everything))
+
+
+def published_twin(features, attention, labels, seed):
+    """The published steps, image by image."""
+    weights = np.random.default_rng(seed).normal(0, 0.01, (3, features.shape[-1]))
+    scores = []
+    for f, a, label in zip(features, attention, labels, strict=True):
+        marked = []
+        for m in (a, np.maximum((f * weights[label]).sum(-1), 0)):
+            m = (m - m.min()) / (m.max() - m.min() + 1e-12)
+            marked.append(m >= np.sort(m.ravel())[int(0.8 * m.size)])
+        scores.append((marked[0] & marked[1]).sum() / ((marked[0] | marked[1]).sum() + 1e-8))
+    return scores
+
+
+def test_the_published_score_follows_the_published_steps():
+    features, attention = RNG.normal(size=(5, 14, 14, 16)) + 0.3, RNG.normal(size=(5, 14, 14))
+    labels = np.array([0, 2, 1, 2, 0])
+    scores = measures.random_head_iou(features, attention, labels, seed=4)
+    np.testing.assert_allclose(scores, published_twin(features, attention, labels, 4), atol=1e-9)
+    # In parts, the same: a class has the same weights whatever other classes are there.
+    parts = [
+        measures.random_head_iou(features[i : i + 1], attention[i : i + 1], labels[i : i + 1], seed=4) for i in range(5)
+    ]
+    np.testing.assert_array_equal(scores, np.concatenate(parts))
+
+
+def test_the_published_score_knows_nothing_of_lesions():
+    """Unrelated maps of a fifth each meet by chance: 0.04 in common of 0.36."""
+    features, attention = RNG.normal(size=(300, 14, 14, 8)), RNG.normal(size=(300, 14, 14))
+    scores = measures.random_head_iou(features, attention, np.zeros(300, int))
+    assert scores.mean() == pytest.approx(0.04 / 0.36, abs=0.01)
+
+
 def test_images_without_a_lesion_are_left_out():
     maps, masks = case()
-    with_empty = measures.localization([*maps, RNG.random((32, 32))], [*masks, np.zeros((32, 32))], threshold=0.6)
-    assert with_empty == measures.localization(maps, masks, threshold=0.6)
+    with_empty = measures.evaluate_localization(
+        [*maps, RNG.random((32, 32))], [*masks, np.zeros((32, 32))], threshold=0.6
+    )
+    assert with_empty == measures.evaluate_localization(maps, masks, threshold=0.6)
 
 
 def test_patients_widen_the_interval():
     maps, masks = case()
     maps = [m if i < 10 else np.roll(m, 6, axis=0) for i, m in enumerate(maps)]
-    alone = measures.localization(maps, masks, threshold=0.6).iou
-    grouped = measures.localization(maps, masks, threshold=0.6, groups=np.arange(20) // 5).iou
+    alone = measures.evaluate_localization(maps, masks, threshold=0.6).iou
+    grouped = measures.evaluate_localization(maps, masks, threshold=0.6, groups=np.arange(20) // 5).iou
     assert grouped.value == alone.value and grouped.high - grouped.low > alone.high - alone.low
 
 
@@ -116,8 +187,15 @@ def test_patients_widen_the_interval():
         (lambda: measures.iou(np.ones(3), np.ones(4)), r"\(3,\) and \(4,\)"),
         (lambda: measures.pointing_game(np.ones(3), np.ones(3), tolerance=-1), "tolerance=-1"),
         (lambda: measures.boxes(np.ones(3), smallest=0), "smallest=0"),
-        (lambda: measures.localization([np.ones(3)], [], threshold=0.5), "1 maps, 0 masks"),
-        (lambda: measures.localization([np.ones(3)], [np.zeros(3)], threshold=0.5), "1 empty masks"),
+        (lambda: measures.evaluate_localization([np.ones(3)], [], threshold=0.5), "1 maps, 0 masks"),
+        (lambda: measures.evaluate_localization([np.ones(3)], [np.ones(4)], threshold=0.5), r"\(3,\) and \(4,\)"),
+        (lambda: measures.choose_threshold([np.ones(3)], [np.ones(4)]), r"\(3,\) and \(4,\)"),
+        (lambda: measures.choose_threshold([np.ones(3)], [np.ones(3)], thresholds=[0.5, 1.2]), r"\[0.5, 1.2\]"),
+        (lambda: measures.choose_threshold([np.ones(3)], [np.ones(3)], thresholds=[]), r"\[\]"),
+        (lambda: measures.mean_intervals(np.ones((3, 1)), groups=[1, 2]), "2"),
+        (lambda: measures.random_head_iou(np.ones((1, 4, 4, 2)), np.ones((1, 3, 3)), [0]), r"\(1, 3, 3\)"),
+        (lambda: measures.random_head_iou(np.ones((1, 4, 4, 2)), np.ones((1, 4, 4)), [0.5]), "float64"),
+        (lambda: measures.evaluate_localization([np.ones(3)], [np.zeros(3)], threshold=0.5), "1 empty masks"),
     ],
 )
 def test_bad_input(call, message):

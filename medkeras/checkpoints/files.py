@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+INNER = ("state_dict", "net")  # keys under which training code keeps the weights beside optimiser and counters
 WRAPPER = "module."  # torch's data-parallel wrapper puts this in front of every name
 
 
@@ -69,7 +70,8 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own and pickle's errors for a damaged or unsafe file
         raise ValueError(f"Not a torch file of tensors alone ({type(error).__name__}). Received: {path}") from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in INNER if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise ValueError(f"A torch file must hold a dict of tensors. Received: {path}")
     return {name: tensor.float().numpy() for name, tensor in content.items()}

@@ -11,12 +11,14 @@ from medkeras.checkpoints.files import read_arrays
 COUNTER = "num_batches_tracked"  # torch's BatchNorm counter: no weight
 
 
-def load(model: Any, source: str | os.PathLike | Mapping[str, np.ndarray]) -> list[str]:
+def load(model: Any, source: str | os.PathLike | Mapping[str, np.ndarray], *, skip_head: bool = False) -> list[str]:
     """Loads an official checkpoint into a model.
 
     Args:
         model: A medkeras model in a configuration that has an official layout.
         source: A `.safetensors` or torch file, or a mapping of arrays, in the official layout.
+        skip_head: Leaves the layer `logits` as it is, for a checkpoint of other classes; its tensors in the
+            checkpoint are passed over.
 
     Returns:
         The official names that were loaded, in the order of the model.
@@ -34,8 +36,15 @@ def load(model: Any, source: str | os.PathLike | Mapping[str, np.ndarray]) -> li
         ...
         ValueError: The checkpoint lacks 27 tensors, the first being mpk_block.cross_norm.pathway_scale.
     """
-    arrays = {name: array for name, array in read_arrays(source).items() if not name.endswith(COUNTER)}
+    arrays = {
+        name: array
+        for name, array in read_arrays(source).items()
+        if not (name.endswith(COUNTER) or model.is_unused(name))
+    }
     targets = model.official_tensors()
+    if skip_head:
+        targets, passed = _without_head(model, targets)
+        arrays = {name: array for name, array in arrays.items() if name not in passed}
     expected = list(dict.fromkeys(name for target in targets for name in target.names))
     missing = [name for name in expected if name not in arrays]
     if missing:
@@ -47,6 +56,13 @@ def load(model: Any, source: str | os.PathLike | Mapping[str, np.ndarray]) -> li
     for target, value in zip(targets, values, strict=True):
         target.variable.assign(value)
     return expected
+
+
+def _without_head(model: Any, targets: list[Any]) -> tuple[list[Any], set[str]]:
+    """Returns the targets outside the layer `logits`, and the official names of those inside."""
+    head = {variable.path for variable in model.get_layer("logits").variables}
+    kept = [target for target in targets if target.variable.path not in head]
+    return kept, {name for target in targets if target.variable.path in head for name in target.names}
 
 
 def _value(target: Any, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

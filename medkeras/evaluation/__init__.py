@@ -2,6 +2,19 @@
 
 from medkeras.evaluation.checks import check_class_names, check_predictions, check_probabilities
 from medkeras.evaluation.intervals import Interval, bootstrap, paired_bootstrap
+from medkeras.evaluation.localization import (
+    Localization,
+    binarize,
+    boxes,
+    choose_threshold,
+    dice,
+    energy_in_mask,
+    evaluate_localization,
+    image_scores,
+    iou,
+    pointing_game,
+    random_head_iou,
+)
 from medkeras.evaluation.measures import named_measure, one_vs_rest
 from medkeras.evaluation.ranking import average_precision, precision_recall_curve, roc_auc, roc_curve
 from medkeras.evaluation.summary import evaluate
@@ -9,18 +22,29 @@ from medkeras.evaluation.thresholds import OperatingPoint, choose_operating_poin
 
 __all__ = [
     "Interval",
+    "Localization",
     "OperatingPoint",
     "average_precision",
+    "binarize",
     "bootstrap",
+    "boxes",
     "check_class_names",
     "check_predictions",
     "check_probabilities",
     "choose_operating_point",
+    "choose_threshold",
+    "dice",
+    "energy_in_mask",
     "evaluate",
+    "evaluate_localization",
+    "image_scores",
+    "iou",
     "named_measure",
     "one_vs_rest",
     "paired_bootstrap",
+    "pointing_game",
     "precision_recall_curve",
+    "random_head_iou",
     "roc_auc",
     "roc_curve",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from medkeras.evaluation.intervals import Interval, bootstrap
+from medkeras.evaluation.intervals import Interval
 
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 
@@ -151,6 +151,33 @@ def boxes(found: Any, *, smallest: int = 1) -> np.ndarray:
     return np.array(corners, np.int64).reshape(-1, 2 * found.ndim)
 
 
+MEASURES = ("iou", "dice", "pointing", "energy")
+
+
+def image_scores(saliency: Any, mask: Any, *, threshold: float) -> dict[str, float]:
+    """Returns `iou`, `dice`, `pointing` and `energy` of one map, all NaN where the mask is empty.
+
+    Args:
+        saliency: The map.
+        mask: Where the lesion is.
+        threshold: Share of the map's range at which `iou` and `dice` are taken, in (0, 1].
+
+    Raises:
+        ValueError: If shapes differ or the threshold is out of range.
+
+    Example:
+        >>> image_scores([0.0, 2.0, 2.0], [0, 1, 1], threshold=0.5)
+        {'iou': 1.0, 'dice': 1.0, 'pointing': 1.0, 'energy': 1.0}
+    """
+    found = binarize(saliency, threshold)
+    return {
+        "iou": iou(found, mask),
+        "dice": dice(found, mask),
+        "pointing": pointing_game(saliency, mask),
+        "energy": energy_in_mask(saliency, mask),
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Localization:
     """How well the maps of a set of images find its lesions, over the images that have one.
@@ -164,7 +191,10 @@ class Localization:
         energy: Mean share of the map inside the lesion.
         centre: Share of images whose very centre lies in the lesion: what the pointing game gives to a map that
             knows nothing.
-        iou_by_threshold: Mean IoU at each threshold of a sweep.
+        area: Mean share of the image that is lesion: what IoU gives to marking everything, and what the energy is
+            of a map that is the same everywhere.
+        iou_by_threshold: Mean IoU at each threshold of a sweep, with its interval.
+        dice_by_threshold: The same of the Dice coefficient.
     """
 
     images: int
@@ -174,14 +204,16 @@ class Localization:
     pointing: Interval
     energy: Interval
     centre: float
-    iou_by_threshold: dict[float, float]
+    area: float
+    iou_by_threshold: dict[float, Interval]
+    dice_by_threshold: dict[float, Interval]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all attributes as plain values."""
         return dataclasses.asdict(self)
 
 
-def localization(
+def evaluate_localization(
     maps: Sequence[Any],
     masks: Sequence[Any],
     *,
@@ -201,27 +233,28 @@ def localization(
         seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: If lengths or shapes differ, or no image has a lesion.
+        ValueError: If lengths or shapes differ, a threshold is out of range, or no image has a lesion.
 
     Example:
-        >>> found = localization([np.eye(4)] * 3, [np.eye(4) > 0] * 3, threshold=0.5)
-        >>> str(found.iou), found.centre
-        ('1.000 (1.000 to 1.000)', 1.0)
+        >>> found = evaluate_localization([np.eye(4)] * 3, [np.eye(4) > 0] * 3, threshold=0.5)
+        >>> str(found.iou), found.centre, found.area
+        ('1.000 (1.000 to 1.000)', 1.0, 0.25)
     """
     maps, masks, rows = _with_lesion(maps, masks)
+    scores = [image_scores(*pair, threshold=threshold) for pair in zip(maps, masks, strict=True)]
+    columns = np.array([[score[name] for name in MEASURES] for score in scores])
     groups = None if groups is None else np.asarray(groups)[rows]
-    per_image = {
-        "iou": [iou(binarize(m, threshold), mask) for m, mask in zip(maps, masks, strict=True)],
-        "dice": [dice(binarize(m, threshold), mask) for m, mask in zip(maps, masks, strict=True)],
-        "pointing": [pointing_game(m, mask) for m, mask in zip(maps, masks, strict=True)],
-        "energy": [energy_in_mask(m, mask) for m, mask in zip(maps, masks, strict=True)],
-    }
+    swept = _sweep(maps, masks, thresholds)
+    intervals = mean_intervals(np.concatenate([columns, *swept], axis=1), groups=groups, seed=seed)
+    means, overlap, double = np.split(np.array(intervals, object), [len(MEASURES), len(MEASURES) + len(thresholds)])
     return Localization(
         images=len(maps),
         threshold=threshold,
+        **dict(zip(MEASURES, means, strict=True)),
         centre=float(np.mean([mask[tuple(n // 2 for n in mask.shape)] for mask in masks])),
-        iou_by_threshold=_sweep(maps, masks, thresholds),
-        **{name: mean_interval(values, groups=groups, seed=seed) for name, values in per_image.items()},
+        area=float(np.mean([mask.mean() for mask in masks])),
+        iou_by_threshold=dict(zip(map(float, thresholds), overlap, strict=True)),
+        dice_by_threshold=dict(zip(map(float, thresholds), double, strict=True)),
     )
 
 
@@ -234,15 +267,56 @@ def choose_threshold(maps: Sequence[Any], masks: Sequence[Any], *, thresholds: S
         thresholds: The choice.
 
     Raises:
-        ValueError: If lengths or shapes differ, or no image has a lesion.
+        ValueError: If lengths or shapes differ, a threshold is out of range, or no image has a lesion.
 
     Example:
         >>> choose_threshold([[0.0, 0.5, 1.0]], [[0, 1, 1]], thresholds=(0.4, 0.8))
         0.4
     """
     maps, masks, _ = _with_lesion(maps, masks)
-    sweep = _sweep(maps, masks, thresholds)
-    return max(sweep, key=lambda threshold: sweep[threshold])
+    overlap, _ = _sweep(maps, masks, thresholds)
+    return float(thresholds[overlap.mean(axis=0).argmax()])
+
+
+def random_head_iou(features: Any, attention: Any, labels: Any, *, seed: int = 0) -> np.ndarray:
+    """Returns the "IoU" of the public DualAttendMed code: agreement with the map of a classifier never trained.
+
+    No lesion mask takes part. The reference is the class map (CAM) of the true label under a dense layer that has
+    just been drawn at random on top of the trained backbone; of it and of the attention map the highest 20 % of
+    the cells are kept, whatever the image shows. Two unrelated maps score 0.11 in the mean. The number does not
+    say whether a lesion was found; it is here to compare with published ones.
+
+    Args:
+        features: Output of the backbone, `(n, *cells, channels)`.
+        attention: Mean attention map of each image, `(n, *cells)`.
+        labels: True class of each image, `(n,)` int.
+        seed: Seed of the dense layer's weights, normal with deviation 0.01.
+
+    Returns:
+        float64 `(n,)`.
+
+    Raises:
+        ValueError: If shapes do not fit.
+
+    Reference:
+        The public DualAttendMed code, JunaidAbbas517/DualAttendMed.
+
+    Example:
+        >>> features = np.random.default_rng(0).uniform(size=(1, 5, 5, 8))
+        >>> weights = np.random.default_rng(1).normal(0, 0.01, (1, 8))[0]
+        >>> random_head_iou(features, np.maximum(features @ weights, 0), [0], seed=1).round(6).tolist()
+        [1.0]
+    """
+    features, attention, labels = np.asarray(features, np.float64), np.asarray(attention), np.asarray(labels)
+    if features.shape[:-1] != attention.shape or labels.shape != attention.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            "`features` must be (n, *cells, channels), `attention` (n, *cells) and `labels` (n,) integers. "
+            f"Received: shapes {features.shape}, {attention.shape} and {labels.shape}, labels of {labels.dtype}"
+        )
+    weights = np.random.default_rng(seed).normal(0, 0.01, (labels.max() + 1, features.shape[-1]))
+    class_maps = np.maximum(np.einsum("n...c,nc->n...", features, weights[labels]), 0)
+    pairs = [(_highest_fifth(a), _highest_fifth(c)) for a, c in zip(attention, class_maps, strict=True)]
+    return np.array([(a & c).sum() / ((a | c).sum() + 1e-8) for a, c in pairs])
 
 
 def mean_interval(values: Any, *, groups: Any = None, seed: int = 0) -> Interval:
@@ -257,13 +331,70 @@ def mean_interval(values: Any, *, groups: Any = None, seed: int = 0) -> Interval
         >>> mean_interval([0.5, 0.5, 0.5])
         Interval(value=0.5, low=0.5, high=0.5)
     """
+    return mean_intervals(np.asarray(values)[:, None], groups=groups, seed=seed)[0]
+
+
+def mean_intervals(values: Any, *, groups: Any = None, repeats: int = 1000, seed: int = 0) -> list[Interval]:
+    """Returns the mean of each column with its 95 % interval, as `bootstrap` gives it, all on the same draws.
+
+    Args:
+        values: `(n, columns)`.
+        groups: Patient of each image; by default each image is its own.
+        repeats: Number of draws.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If the groups are not one per image.
+
+    Example:
+        >>> [str(interval) for interval in mean_intervals([[0.5, 1.0], [0.5, 1.0]])]
+        ['0.500 (0.500 to 0.500)', '1.000 (1.000 to 1.000)']
+    """
     values = np.asarray(values, np.float64)
-    return bootstrap(lambda _, v: float(v.mean()), values, values, groups=groups, seed=seed)
+    groups = np.arange(len(values)) if groups is None else np.asarray(groups)
+    if groups.shape != (len(values),):
+        raise ValueError(f"`groups` must have one entry per image, {len(values)}. Received: {len(groups)}")
+    names, group = np.unique(groups, return_inverse=True)
+    sizes, sums = np.bincount(group), np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, group, values)
+    rng, draws = np.random.default_rng(seed), np.empty((repeats, values.shape[1]))
+    for draw in draws:
+        drawn = rng.integers(len(names), size=len(names))
+        draw[:] = sums[drawn].sum(axis=0) / sizes[drawn].sum()
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    return [Interval(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True)]
 
 
-def _sweep(maps: list[np.ndarray], masks: list[np.ndarray], thresholds: Sequence[float]) -> dict[float, float]:
-    pairs = list(zip(maps, masks, strict=True))
-    return {float(t): float(np.mean([iou(binarize(m, t), mask) for m, mask in pairs])) for t in thresholds}
+def _sweep(
+    maps: list[np.ndarray], masks: list[np.ndarray], thresholds: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns IoU and Dice of every image at every threshold, each `(n, thresholds)`."""
+    order = np.argsort(thresholds)
+    levels = np.asarray(thresholds, np.float64)[order]
+    if not len(levels) or not (levels[0] > 0 and levels[-1] <= 1):
+        raise ValueError(f"`thresholds` must be in (0, 1]. Received: thresholds={list(thresholds)}")
+    counts = np.array([_counts(*pair, levels) for pair in zip(maps, masks, strict=True)], np.float64)
+    inside, marked, lesion = counts[:, 0], counts[:, 1], counts[:, 2]
+    back = np.argsort(order)
+    return (inside / (marked + lesion - inside))[:, back], (2 * inside / (marked + lesion))[:, back]
+
+
+def _counts(saliency: np.ndarray, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Returns the pixels marked inside the lesion, marked, and of the lesion, at every level: all in one pass."""
+    _checked(np.zeros(saliency.shape, bool), mask)
+    low, high = saliency.min(), saliency.max()
+    lesion = np.full(len(levels), mask.sum())
+    if not np.isfinite([low, high]).all() or low == high:
+        return np.stack([0 * lesion, 0 * lesion, lesion])
+    reached = np.searchsorted(levels * (high - low), saliency - low, side="right")
+    marked = [
+        np.bincount(r, minlength=len(levels) + 1)[::-1].cumsum()[::-1][1:] for r in (reached[mask], reached.ravel())
+    ]
+    return np.stack([*marked, lesion])
+
+
+def _highest_fifth(values: np.ndarray) -> np.ndarray:
+    return values >= np.sort(values, axis=None)[int(0.8 * values.size)]
 
 
 def _with_lesion(maps: Sequence[Any], masks: Sequence[Any]) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:

@@ -1,4 +1,4 @@
-"""Explanation: where a model looked, what its pathways saw, and what carried the answer.
+"""Explanation: where a model looked, what its pathways saw, what it marks, and what carried the answer.
 
 Everything here works from a model's explain points; nobody names a layer.
 """
@@ -10,18 +10,27 @@ from medkeras.explain.figures import explanation_figure
 from medkeras.explain.fixations import Fixations, fixations
 from medkeras.explain.maps import activations, pathway_maps, resize_maps
 from medkeras.explain.receptive_field import effective_receptive_field, field_radius
+from medkeras.explain.regions import Regions, default_map, localize, map_names, mark_regions, saliency_maps
+from medkeras.explain.regions_figure import localization_figure
 
 __all__ = [
     "Explanation",
     "Fixations",
+    "Regions",
     "activations",
     "class_map",
+    "default_map",
     "effective_receptive_field",
     "explain",
     "explanation_figure",
     "field_radius",
     "fixations",
+    "localization_figure",
+    "localize",
+    "map_names",
+    "mark_regions",
     "pathway_maps",
     "receptive_field_figure",
     "resize_maps",
+    "saliency_maps",
 ]

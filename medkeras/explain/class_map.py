@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from medkeras.explain.maps import image_batches, resize_maps, to_numpy
+from medkeras.explain.maps import image_batches, maps_on_image, to_numpy
 from medkeras.gradients import input_gradient
 from medkeras.models import ImageClassifier
 
@@ -52,7 +52,7 @@ def class_map(model: ImageClassifier, images: Any, *, target: Any = None) -> np.
             rest, ops.convert_to_tensor(batch), seen["features"], ops.one_hot(wanted, model.num_classes)
         )
         maps.append(_weighted_sum(*(to_numpy(point.rule.fold(t)) for t in (seen["features"], gradient))))
-    maps = resize_maps(np.concatenate(maps), model.image_shape[:-1])[..., 0]
+    maps = maps_on_image(model, "features", np.concatenate(maps))[..., 0]
     largest = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
 

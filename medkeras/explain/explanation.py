@@ -8,6 +8,7 @@ import numpy as np
 from medkeras.explain.class_map import class_map
 from medkeras.explain.fixations import Fixations, fixations
 from medkeras.explain.maps import activations, image_batches, pathway_maps
+from medkeras.explain.regions import saliency_maps
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
 from medkeras.tasks import to_probabilities
@@ -25,6 +26,7 @@ class Explanation:
         class_map: What spoke for the most probable class, `(batch, *image grid)` in [0, 1]; None if the model
             has no `features`.
         pathways: `{name: (batch, *image grid)}`, empty if the model has no pathways.
+        attention: The model's own attention map, `(batch, *image grid)`, not scaled; None if it has none.
     """
 
     images: np.ndarray
@@ -33,6 +35,7 @@ class Explanation:
     fixations: Fixations | None
     class_map: np.ndarray | None
     pathways: dict[str, np.ndarray]
+    attention: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -45,6 +48,7 @@ class Explanation:
             fixations=None if self.fixations is None else self.fixations[index],
             class_map=None if self.class_map is None else self.class_map[index],
             pathways={name: maps[index] for name, maps in self.pathways.items()},
+            attention=None if self.attention is None else self.attention[index],
         )
 
 
@@ -76,4 +80,5 @@ def explain(model: ImageClassifier, images: Any) -> Explanation:
         fixations=fixations(model, images) if "fixations" in points else None,
         class_map=class_map(model, images) if "features" in points else None,
         pathways={name: maps[name] for name in PATHWAYS if name in maps},
+        attention=saliency_maps(model, images, point="attention") if "attention" in points else None,
     )

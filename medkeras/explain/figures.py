@@ -5,20 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medkeras.explain.drawing import CELL, Panel, displayable, draw_panels, note, outline, overlay
 from medkeras.explain.explanation import Explanation
 from medkeras.explain.planes import Plane, planes_through, relative_heights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its green is kept for the lesion.
 COLORS = ("#E69F00", "#56B4E9", "#CC79A7", "#D55E00")
-LESION = "#00C896"
-CELL = 1.7  # Inches per panel.
-
-# A panel: its title, and what draws one plane of it.
-Panel = tuple[str, Callable[["Axes", Plane], None]]
 
 
 def explanation_figure(
@@ -33,7 +29,7 @@ def explanation_figure(
     A volume takes three rows, its slices through the maximum of the class map, or through the last fixation
     where no place speaks for the class; fixations and windows are projected onto each slice. Each window has
     its number in a corner. Priority and pathway maps run from 0 to their own maximum, which is written into
-    them; the class map is laid over the image.
+    them; the class map and the attention map, each relative to its maximum, are laid over the image.
 
     Args:
         explanation: Of one or more images.
@@ -66,7 +62,7 @@ def explanation_figure(
     parts = np.atleast_1d(figure.subfigures(count, 1))
     for i, (part, panels) in enumerate(zip(parts, rows, strict=True)):
         part.suptitle(_title(explanation, i, names[i], labels[i]), x=0.01, ha="left", fontsize=9)
-        _draw(part, panels, planes[i], grid)
+        draw_panels(part, panels, planes[i], grid)
     return figure
 
 
@@ -99,56 +95,41 @@ def _title(explanation: Explanation, i: int, name: str | None, label: str | None
 
 def _panels(explanation: Explanation, i: int, mask: np.ndarray | None) -> list[Panel]:
     """Returns what is shown of one image, from left to right."""
-    image, looked = _displayable(explanation.images[i]), explanation.fixations
+    image, looked = displayable(explanation.images[i]), explanation.fixations
 
     def picture(ax: "Axes", plane: Plane) -> None:
         ax.imshow(plane.cut(image), cmap="gray", vmin=0, vmax=1)
-        _outline(ax, plane, mask)
+        outline(ax, plane, mask)
 
     def fixated(ax: "Axes", plane: Plane) -> None:
         picture(ax, plane)
         _fixations(ax, plane, looked.places[i], looked.boxes[i], image.shape)
 
-    def overlaid(ax: "Axes", plane: Plane) -> None:
-        ax.imshow(plane.cut(image), cmap="gray", vmin=0, vmax=1)
-        values = plane.cut(explanation.class_map[i])
-        ax.imshow(values, cmap="magma", vmin=0, vmax=1, alpha=0.8 * np.sqrt(values))
-        if not explanation.class_map[i].any():
-            _note(ax, "no place speaks for it")
-        _outline(ax, plane, mask)
+    def class_mapped(ax: "Axes", plane: Plane) -> None:
+        overlay(ax, plane, image, explanation.class_map[i], absent="no place speaks for it")
+        outline(ax, plane, mask)
+
+    def attended(ax: "Axes", plane: Plane) -> None:
+        overlay(ax, plane, image, explanation.attention[i], absent="no attention")
+        outline(ax, plane, mask)
 
     panels = [("fixations", fixated) if looked is not None else ("image", picture)]
     if looked is not None and looked.priorities is not None:
         panels += [(f"priority {k + 1}", _map(p, mask)) for k, p in enumerate(looked.priorities[i])]
     if explanation.class_map is not None:
-        panels.append(("class map", overlaid))
+        panels.append(("class map", class_mapped))
+    if explanation.attention is not None:
+        panels.append(("attention", attended))
     return panels + [(name, _map(maps[i], None)) for name, maps in explanation.pathways.items()]
-
-
-def _displayable(image: np.ndarray) -> np.ndarray:
-    """Returns a colour image as it is, and any other as the mean of its channels."""
-    return image if image.shape[-1] == 3 else image.mean(axis=-1)
 
 
 def _map(values: np.ndarray, mask: np.ndarray | None) -> Callable[["Axes", Plane], None]:
     def draw(ax: "Axes", plane: Plane) -> None:
         ax.imshow(plane.cut(values), cmap="viridis", vmin=0, vmax=values.max() or 1)
-        _note(ax, f"max {values.max():.2g}")
-        _outline(ax, plane, mask)
+        note(ax, f"max {values.max():.2g}")
+        outline(ax, plane, mask)
 
     return draw
-
-
-def _note(ax: "Axes", text: str) -> None:
-    box = {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "linewidth": 0}
-    ax.text(0.03, 0.03, text, transform=ax.transAxes, fontsize=6, color="white", bbox=box)
-
-
-def _outline(ax: "Axes", plane: Plane, mask: np.ndarray | None) -> None:
-    if mask is not None and (shape := plane.cut(mask)).any():
-        # A margin closes the outline of a lesion that touches the border.
-        down, across = (np.arange(-1, n + 1) for n in shape.shape)
-        ax.contour(across, down, np.pad(shape, 1).astype(float), levels=[0.5], colors=LESION, linewidths=1)
 
 
 def _fixations(ax: "Axes", plane: Plane, places: np.ndarray, boxes: np.ndarray, shape: Sequence[int]) -> None:
@@ -176,17 +157,3 @@ def _fixations(ax: "Axes", plane: Plane, places: np.ndarray, boxes: np.ndarray, 
         corner = ((left, top), (right, top), (right, bottom), (left, bottom))[k % 4]
         circle = {"boxstyle": "circle,pad=0.15", "facecolor": color, "edgecolor": "black", "lw": 0.5}
         ax.text(*corner, str(k + 1), fontsize=6, ha="center", va="center", bbox=circle)
-
-
-def _draw(part: "SubFigure", panels: list[Panel], planes: list[Plane], shape: Sequence[int]) -> None:
-    heights = relative_heights(planes, shape)
-    axes = part.subplots(len(planes), len(panels), squeeze=False, height_ratios=heights)
-    for row, plane in zip(axes, planes, strict=True):
-        for ax, (title, draw) in zip(row, panels, strict=True):
-            draw(ax, plane)
-            height, width = (shape[axis] for axis in plane.axes)
-            ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-            if plane is planes[0]:
-                ax.set_title(title, fontsize=8)
-        if plane.name:
-            row[0].set_ylabel(f"{plane.name} {plane.index}", fontsize=7)

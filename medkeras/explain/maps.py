@@ -66,12 +66,35 @@ def activations(model: ImageClassifier, images: Any, *names: str) -> dict[str, n
     return values
 
 
-def resize_maps(maps: Any, size: Sequence[int]) -> np.ndarray:
-    """Resizes maps linearly, axis by axis; cells cover the image evenly, the outer half cells being flat.
+def maps_on_image(model: ImageClassifier, name: str, maps: Any) -> np.ndarray:
+    """Brings the maps of an explain point to the image grid, each cell to the place that it looks at.
+
+    Args:
+        model: Any model of this package.
+        name: An explain point of it with the rule `Grid` or `Tokens`.
+        maps: `(batch, *grid, channels)`, folded.
+
+    Returns:
+        Float32 `(batch, *image grid, channels)`.
+
+    Example:
+        >>> from medkeras.models import create
+        >>> model = create("focusnet2d_tiny", num_classes=2)
+        >>> maps_on_image(model, "priority", np.ones((1, 7, 7, 2))).shape
+        (1, 28, 28, 2)
+    """
+    stride = getattr(model.explain_points[name].rule, "stride", None)
+    return resize_maps(maps, model.image_shape[:-1], stride=stride)
+
+
+def resize_maps(maps: Any, size: Sequence[int], *, stride: int | None = None) -> np.ndarray:
+    """Resizes maps linearly, axis by axis, and flat beyond the outermost cell centres.
 
     Args:
         maps: `(batch, *grid, channels)`, the grid of two or three axes.
         size: Pixels per axis.
+        stride: Pixels from one cell centre to the next, the first lying on the first pixel; None where the cells
+            cover the image evenly.
 
     Returns:
         Float32 `(batch, *size, channels)`.
@@ -79,11 +102,14 @@ def resize_maps(maps: Any, size: Sequence[int]) -> np.ndarray:
     Example:
         >>> resize_maps(np.array([[[[0.0], [1.0]]]], "float32"), (1, 4))[0, 0, :, 0].tolist()
         [0.0, 0.25, 0.75, 1.0]
+        >>> resize_maps(np.array([[[[0.0], [1.0]]]], "float32"), (1, 4), stride=2)[0, 0, :, 0].tolist()
+        [0.0, 0.5, 1.0, 1.0]
     """
     maps = ops.convert_to_tensor(maps, "float32")
     positions = []
     for cells, pixels in zip(maps.shape[1:-1], size, strict=True):
-        places = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
+        places = np.arange(pixels) / stride if stride else (np.arange(pixels) + 0.5) * cells / pixels - 0.5
+        places = np.clip(places, 0, cells - 1)
         positions.append(ops.convert_to_tensor(np.tile(places, (maps.shape[0], 1)), "float32"))
     return ops.convert_to_numpy(sample_axes(maps, positions))
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from medkeras import tasks
-from medkeras.models.base import ImageClassifier
+from medkeras.models import ImageClassifier, TwoStage
 
 SIGNATURE = "serving_default"
 INPUT = "image"
@@ -60,7 +60,7 @@ def write_labels(
     operating_point: Mapping[str, Any] | None = None,
     preprocess: Sequence[str] = (),
 ) -> None:
-    """Writes what a caller of an exported file must know as JSON: names, task, input, outputs, thresholds.
+    """Writes what a caller of an exported file must know as JSON: names, task, input, looks, outputs, thresholds.
 
     Args:
         path: The file to write.
@@ -81,6 +81,7 @@ def write_labels(
             "normalization": "Inputs are in [0, 1]; the model normalises them itself.",
         },
         "preprocess": list(preprocess),
+        "two_stage": model.settings() if isinstance(model, TwoStage) else None,
         "outputs": {name: [None, model.num_classes] for name in OUTPUTS},
         "operating_point": dict(operating_point) if operating_point else None,
     }

@@ -9,16 +9,26 @@ from medkeras.layers.attention_crop import (
 )
 from medkeras.layers.bilinear_attention import BilinearAttentionPooling
 from medkeras.layers.channel_attention import ChannelAttention
+from medkeras.layers.drop_path import DropPath
+from medkeras.layers.external_attention import ExternalAttention
 from medkeras.layers.glimpse import Glimpse
+from medkeras.layers.retention import AxialRetention, retention_map
 from medkeras.layers.sampling import average_grid, interpolation_matrix, resize_aligned, sample_axes
+from medkeras.layers.spatial_gate import SpatialGate
 from medkeras.layers.volumes import GroupedConv, HalvingMaxPool, conv, global_average
+from medkeras.layers.window_attention import WindowAttention
 
 __all__ = [
+    "AxialRetention",
     "BilinearAttentionPooling",
     "ChannelAttention",
+    "DropPath",
+    "ExternalAttention",
     "Glimpse",
     "GroupedConv",
     "HalvingMaxPool",
+    "SpatialGate",
+    "WindowAttention",
     "attention_box",
     "attention_crop",
     "attention_drop",
@@ -29,5 +39,6 @@ __all__ = [
     "global_average",
     "interpolation_matrix",
     "resize_aligned",
+    "retention_map",
     "sample_axes",
 ]

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.losses.replicas import replica_share
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class CentreLoss(keras.layers.Layer):
@@ -12,7 +14,7 @@ class CentreLoss(keras.layers.Layer):
 
     The distance is taken from the centre before it moves, scaled to length 1, and no gradient flows into it.
     Each image then pulls its class's centre a step towards itself; images of one class in a batch add up, and
-    classes without an image stay where they are.
+    classes without an image stay where they are. Replicas of a distributed training keep the same centres.
 
     Args:
         num_classes: Number of classes, at least 2.
@@ -52,7 +54,9 @@ class CentreLoss(keras.layers.Layer):
     def build(self, features_shape: tuple[int | None, ...], labels_shape: Any = None) -> None:
         """Makes the centres, all at the origin."""
         shape = (self.num_classes, features_shape[-1])
-        self.centres = self.add_weight(name="centres", shape=shape, initializer="zeros", trainable=False)
+        self.centres = self.add_weight(
+            name="centres", shape=shape, initializer="zeros", trainable=False, aggregation="mean"
+        )
 
     def call(self, features: Any, labels: Any, training: bool = False) -> Any:
         """Returns the loss; in training, moves the centres too."""
@@ -63,7 +67,8 @@ class CentreLoss(keras.layers.Layer):
         apart = features - own
         if training:
             step = ops.matmul(ops.transpose(hot), ops.stop_gradient(apart))
-            self.centres.assign(centres + self.rate * step)
+            # Replicas write the mean of what each wants to write, and it shall be the sum of all steps.
+            self.centres.assign(centres + self.rate * step / replica_share())
         # The root of 0 has no gradient; a distance this small costs nothing anyway.
         distance = ops.sqrt(ops.maximum(ops.sum(ops.square(apart), axis=-1), 1e-12))
         return ops.mean(ops.relu(distance - self.margin))

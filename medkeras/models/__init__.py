@@ -1,16 +1,23 @@
 """Models: the contract, the registry and one folder per architecture."""
 
-from medkeras.models import dualattendmed, focusnet
+from medkeras.models import came, dualattendmed, focusnet, hemf
 from medkeras.models.base import ImageClassifier
-from medkeras.models.dualattendmed import DualAttendMed
+from medkeras.models.came import CAME
+from medkeras.models.dualattendmed import AttentionTraining, DualAttendMed, TwoStage, two_stage
 from medkeras.models.explain_points import ExplainPoint, Grid, Positions, Tokens
 from medkeras.models.focusnet import FocusNet
+from medkeras.models.hemf import HEMF
 from medkeras.models.registry import Preset, create, names, preset, register
 
+register(came.PRESETS)
 register(dualattendmed.PRESETS)
 register(focusnet.PRESETS)
+register(hemf.PRESETS)
 
 __all__ = [
+    "CAME",
+    "HEMF",
+    "AttentionTraining",
     "DualAttendMed",
     "ExplainPoint",
     "FocusNet",
@@ -19,8 +26,10 @@ __all__ = [
     "Positions",
     "Preset",
     "Tokens",
+    "TwoStage",
     "create",
     "names",
     "preset",
     "register",
+    "two_stage",
 ]

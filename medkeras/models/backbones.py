@@ -191,7 +191,8 @@ def load_pretrained(backbone: keras.Model, source: str | os.PathLike | Mapping[s
         targets = resnet_targets(backbone)
         arrays = checkpoints.read_arrays(source)
         kept = {name: array for name, array in arrays.items() if not _is_left_aside(name, backbone)}
-        checkpoints.load(types.SimpleNamespace(official_tensors=lambda: targets), kept)
+        network = types.SimpleNamespace(official_tensors=lambda: targets, is_unused=lambda name: False)
+        checkpoints.load(network, kept)
     else:
         _copy_preset(backbone, str(source))
 

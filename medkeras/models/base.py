@@ -99,6 +99,14 @@ class ImageClassifier(keras.Model):
         """
         raise ValueError(f"`{self.name}` has no official checkpoint layout in this configuration.")
 
+    def is_unused(self, name: str) -> bool:
+        """Says whether a tensor that official checkpoints hold, or may hold, has no effect and is passed over.
+
+        Args:
+            name: Name of the tensor in the official checkpoint.
+        """
+        return False
+
     @property
     def mean_pixel(self) -> tuple[float, ...]:
         """The value in [0, 1] of each channel that the model's own normalisation turns to 0."""

@@ -12,7 +12,15 @@ from keras import ops
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The tensor is a feature map `(batch, *grid, channels)` that covers the whole image evenly."""
+    """The tensor is a feature map `(batch, *grid, channels)` that covers the whole image.
+
+    Attributes:
+        stride: Pixels from the centre of one cell to that of the next, the first lying on the first pixel, as in
+            networks that pad as torchvision's ResNet does; None where the cells cover the image evenly. The
+            difference is half a cell: enough to miss a small lesion.
+    """
+
+    stride: int | None = None
 
     def fold(self, values: Any) -> Any:
         """Returns `values` unchanged: they already lie on a grid."""

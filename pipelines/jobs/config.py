@@ -21,9 +21,28 @@ LOSSES = ("cross-entropy", "focal")
 BALANCES = ("none", "class-weights", "effective-number", "oversample", "undersample", "sqrt-sample")
 LEAKAGE = ("stop", "warn", "off")
 MONITORS = ("auc", "accuracy", "loss")
-CHOICES = {"loss": LOSSES, "balance": BALANCES, "monitor": MONITORS, "leakage": LEAKAGE}
+TRAININGS = ("plain", "attention")
+CHOICES = {
+    "loss": LOSSES,
+    "balance": BALANCES,
+    "monitor": MONITORS,
+    "leakage": LEAKAGE,
+    "training": TRAININGS,
+}
 # Fields that runs of version 0.1.0 do not have.
-LATER = ("preprocess", "folds", "fold", "split_file", "group_duplicates", "leakage", "cache", "data_service")
+LATER = (
+    "preprocess",
+    "folds",
+    "fold",
+    "split_file",
+    "group_duplicates",
+    "leakage",
+    "cache",
+    "data_service",
+    "training",
+    "training_options",
+    "pretrained",
+)
 RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
 ELSEWHERE = ("run", "cache", "data_service")  # Where things lie changes no result.
 
@@ -51,6 +70,11 @@ class TrainConfig:
         on_error: `raise`, or `skip` to leave unreadable images out and list them in `rejected.csv`.
         source_options: Further arguments of the source.
         model_options: Further arguments of the model.
+        pretrained: Weights for the backbone of the model before the first epoch: a torchvision or timm file, which
+            is kept absolute, or a keras-hub preset.
+        training: `plain`, or `attention` to train a model by its own attention maps, see
+            `medkeras.models.dualattendmed.training.AttentionTraining`.
+        training_options: Arguments of that training; `mask` true draws the maps to the lesion masks of the source.
         epochs: Passes over the training images.
         learning_rate: Its peak, after a linear rise over the first 5 % of the steps, before a cosine to zero.
         weight_decay: Decoupled weight decay of AdamW.
@@ -91,6 +115,9 @@ class TrainConfig:
     on_error: str = "raise"
     source_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pretrained: str | None = None
+    training: str = "plain"
+    training_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     epochs: int = 20
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
@@ -119,7 +146,11 @@ class TrainConfig:
         for name in self.source_options:
             if name == "seed" or name in vars(self):
                 raise ValueError(f"`source_options` are those of the source alone. Received: {name}")
-        for name in ("data", "split_file", "cache"):
+        if self.training == "plain" and self.training_options:
+            raise ValueError(f"A plain training has no options. Received: training_options={self.training_options}")
+        if not isinstance(self.training_options.get("mask", False), bool):
+            raise ValueError(f"`mask` must be true or false. Received: mask={self.training_options['mask']!r}")
+        for name in ("data", "split_file", "cache", "pretrained"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _absolute(getattr(self, name), always=name == "cache"))
         # In full, so that a run keeps its meaning when a default changes.
@@ -128,6 +159,11 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values, without the place of the run folder."""
         return {k: _plain(v) for k, v in dataclasses.asdict(self).items() if k != "run"}
+
+    @property
+    def uses_masks(self) -> bool:
+        """Whether the training sees the lesion masks of the source."""
+        return self.training_options.get("mask", False)
 
     @classmethod
     def from_run(cls, run: RunFolder) -> "TrainConfig":
@@ -194,6 +230,7 @@ def load_data(config: TrainConfig, *, leakage: str | None = None) -> "Splits":
         resample=RESAMPLING.get(config.balance),
         cache=config.cache,
         data_service=config.data_service,
+        masks=config.uses_masks,
         **_split_arguments(config, leakage),
     )
 
@@ -212,7 +249,11 @@ def load_split(config: TrainConfig, split: str) -> "Records":
     if (run / "rejected.csv").is_file():
         rejected = pd.read_csv(run / "rejected.csv", dtype=str)["id"]
         records = records.select(np.flatnonzero(~records.table["id"].isin(rejected)))
-    splits = apply_split(records, read_split_file(run / "splits.csv"))
+    path = run / "splits.csv"
+    try:
+        splits = apply_split(records, read_split_file(path))
+    except ValueError as error:
+        raise ValueError(f"The data of a run must stay as in {path}. {error}") from error
     check_same_splits(run, splits)
     return splits[split]
 

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,12 +13,14 @@ from medkeras.explain import (
     effective_receptive_field,
     explain,
     explanation_figure,
+    mark_regions,
     receptive_field_figure,
 )
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
 from pipelines.callbacks import bar
 from pipelines.decode import fit
+from pipelines.jobs.boxes import AXES, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_inputs
 from pipelines.jobs.evaluate import check_classes, save_figure
 from pipelines.jobs.predict import write_table
@@ -29,7 +30,6 @@ from pipelines.run_folder import RunFolder
 from pipelines.splits import label_names
 
 BATCH = 8
-AXES = {2: ("row", "column"), 3: ("depth", "row", "column")}
 
 
 def explain_run(
@@ -46,7 +46,8 @@ def explain_run(
 
     Writes one PNG per image; `fixations.csv`, one row per fixation, its place and the edges of its window in
     pixels of the stored image (pixel 0 from -0.5 to 0.5); and `receptive_fields.png`. A model without
-    fixations or pathways gets the rest, and the console says what it lacks.
+    fixations or pathways gets the rest, and the console says what it lacks. Once `medkeras localize` has chosen a
+    threshold, `boxes.csv` holds what each map marks at it.
 
     Args:
         run: A run folder.
@@ -86,7 +87,8 @@ def explain_run(
             else _sample(folder, model, data, samples, seed)
         )
     out = folder / "explain" if out is None else pathlib.Path(out)
-    written = _explain_records(model, records, out, has_labels=not inputs, console=console)
+    thresholds = _thresholds(folder)
+    written = _explain_records(model, records, out, thresholds, has_labels=not inputs, console=console)
     if set(PATHWAYS) <= set(model.explain_points):
         with console.status("Measuring the receptive fields"):
             fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
@@ -109,14 +111,28 @@ def _sample(run: RunFolder, model: ImageClassifier, data: str | None, samples: i
     return records.select(np.sort(order[:samples]))
 
 
+def _thresholds(run: RunFolder) -> dict[str, float]:
+    """Returns the threshold that `medkeras localize` chose for each map, none before it ran."""
+    name = "localization/localization.json"
+    if not (run / name).is_file():
+        return {}
+    return {point: found["threshold"] for point, found in run.read_json(name)["maps"].items()}
+
+
 def _explain_records(
-    model: ImageClassifier, records: Records, out: pathlib.Path, *, has_labels: bool, console: Console
+    model: ImageClassifier,
+    records: Records,
+    out: pathlib.Path,
+    thresholds: dict[str, float],
+    *,
+    has_labels: bool,
+    console: Console,
 ) -> list[pathlib.Path]:
-    """Writes the pictures and the table."""
+    """Writes the pictures and the tables."""
     # Every image is read once before the first picture is written: a bad one leaves nothing half-done.
     sizes = [_read(records, i, model)[1] for i in range(len(records))]
     labels = label_names(records) if has_labels else None
-    written, rows = [], []
+    written, rows, boxes = [], [], []
     with bar(console) as moving:
         task = moving.add_task("Explaining", total=len(records))
         for i, explanation in _explanations(model, records):
@@ -127,13 +143,15 @@ def _explain_records(
                 labels=labels and labels[i : i + 1],
                 masks=[_mask(records, i, model.image_shape)],
             )
-            written.append(out / f"{i + 1:03d}-{_file_name(name)}.png")
+            written.append(out / f"{i + 1:03d}-{file_name(name)}.png")
             save_figure(figure, written[-1])
             rows += _fixation_rows(name, explanation, sizes[i])
+            boxes += _box_rows(name, explanation, sizes[i], thresholds)
             moving.advance(task)
-    if rows:
-        written.append(out / "fixations.csv")
-        write_table(written[-1], pd.DataFrame(rows))
+    for table, found in (("fixations.csv", pd.DataFrame(rows)), ("boxes.csv", pd.DataFrame(boxes))):
+        if len(found):
+            written.append(out / table)
+            write_table(written[-1], found)
     return written
 
 
@@ -161,12 +179,6 @@ def _mask(records: Records, i: int, image_shape: Sequence[int]) -> np.ndarray | 
     return fit(records.read_mask(i), (*image_shape[:-1], 1))[..., 0] > 0.5
 
 
-def _file_name(name: str) -> str:
-    """Returns the last part of a record's id, fit for a file name."""
-    stem = re.sub(r"\.(png|jpe?g|bmp|tiff?)$", "", pathlib.Path(name).name, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.-]+", "_", stem)[:80]
-
-
 def _fixation_rows(name: str, explanation: Explanation, stored: tuple[int, ...]) -> list[dict[str, str | int | float]]:
     """Returns the fixations of one image, from the model's pixels to those of the stored image."""
     looked = explanation.fixations
@@ -181,6 +193,18 @@ def _fixation_rows(name: str, explanation: Explanation, stored: tuple[int, ...])
         for axis, (value, (low, high)) in zip(AXES[len(stored)], zip(place, box, strict=True), strict=True):
             row |= {axis: round(value, 2), f"{axis}_from": round(low, 2), f"{axis}_to": round(high, 2)}
         rows.append(row)
+    return rows
+
+
+def _box_rows(
+    name: str, explanation: Explanation, stored: tuple[int, ...], thresholds: dict[str, float]
+) -> list[dict[str, str | int | float]]:
+    """Returns what the maps of one image mark, those of which the threshold is known."""
+    maps = {"attention": explanation.attention, "class_map": explanation.class_map}
+    rows = []
+    for point, threshold in thresholds.items():
+        if maps.get(point) is not None:
+            rows += box_rows(name, mark_regions(maps[point], point=point, threshold=threshold), stored)
     return rows
 
 

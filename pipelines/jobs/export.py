@@ -11,12 +11,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from medkeras import models
+from medkeras.evaluation import choose_operating_point
 from medkeras.export import compare, export_litert, export_saved_model
 from medkeras.export.inference import write_labels
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
 from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.trained import load_model
+from pipelines.jobs.trained import load_model, predict_records
 from pipelines.run_folder import RunFolder, atomic_path
 
 FORMATS = ("saved_model", "litert")
@@ -30,6 +32,7 @@ def export_run(
     data: str | None = None,
     formats: Sequence[str] = FORMATS,
     samples: int = 32,
+    two_stage: str | None = None,
     console: Console | None = None,
     **source_options: Any,
 ) -> dict[str, Any]:
@@ -43,10 +46,13 @@ def export_run(
     Args:
         run: A run folder with `config.yaml` and `model.keras`.
         to: The model store; it is made where it is missing.
-        name: Name of the model in the store; the run folder's by default.
+        name: Name of the model in the store; the run folder's by default, with `_two_stage` where that is asked.
         data: Another source to take samples from; by default the run's own validation images.
         formats: Some of `saved_model` and `litert`.
         samples: Images to compare on.
+        two_stage: A protocol of `medkeras.models.two_stage`: the exported model looks twice, at the whole image and at
+            what it attended to. Its operating point is then chosen anew on the run's validation images, because the
+            run's belongs to one look.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 
@@ -71,16 +77,17 @@ def export_run(
         raise ValueError(f"`formats` must be among {', '.join(FORMATS)}. Received: formats={list(formats)}")
     if samples < 1:
         raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
-    name = name or run.path.resolve().name
+    name = name or run.path.resolve().name + ("_two_stage" if two_stage else "")
     store = _store(to, name)
     version = _next_version(store)
     targets = {"saved_model": store / f"{version}", "litert": store / "litert" / f"{version}"}
     with console.status("Loading the model and the samples"):
-        model = load_model(run)
+        model = _model(run, two_stage)
         images = _samples(run, model, data, samples, source_options)
     with contextlib.ExitStack() as stack:
         staged = {form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats}
-        notes = {"operating_point": _operating_point(run), "preprocess": TrainConfig.from_run(run).preprocess}
+        point = _new_operating_point(run, model, console) if two_stage else _operating_point(run)
+        notes = {"operating_point": point, "preprocess": TrainConfig.from_run(run).preprocess}
         files = _write(model, name, staged, notes, console)
         with console.status("Comparing with Keras"):
             parity = compare(model, images, **files)
@@ -90,6 +97,15 @@ def export_run(
     written = {form: targets[form] / files[form].relative_to(staged[form]) for form in staged}
     _print(console, written, parity)
     return {"name": name, "version": version, "parity": parity, **{k: str(v) for k, v in written.items()}}
+
+
+def _model(run: RunFolder, protocol: str | None) -> ImageClassifier:
+    model = load_model(run)
+    if protocol is None:
+        return model
+    twice = models.two_stage(model, protocol)
+    twice.jit_compile = model.jit_compile
+    return twice
 
 
 def _write(
@@ -134,6 +150,12 @@ def _next_version(store: pathlib.Path) -> int:
 def _operating_point(run: RunFolder) -> dict[str, Any] | None:
     name = "operating_point.json"
     return run.read_json(name) if (run / name).is_file() else None
+
+
+def _new_operating_point(run: RunFolder, model: ImageClassifier, console: Console) -> dict[str, Any]:
+    records = load_split(TrainConfig.from_run(run), "val")
+    probabilities = predict_records(model, records, console=console)
+    return choose_operating_point(records.labels, probabilities, task=model.task).to_dict()
 
 
 def _samples(

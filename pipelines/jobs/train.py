@@ -16,7 +16,7 @@ from medkeras.evaluation import choose_operating_point
 from medkeras.models import ImageClassifier
 from pipelines.callbacks import EpochLines, SaveEpochs, bar
 from pipelines.checkpointing import Checkpoints, Progress
-from pipelines.jobs.build import build_model, class_weight
+from pipelines.jobs.build import build_training, class_weight, weighted
 from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
 from pipelines.jobs.environment import environment
 from pipelines.jobs.trained import load_model, predict_records
@@ -67,11 +67,11 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     tf.config.experimental.enable_op_determinism()
     with console.status(f"Loading {config.data}"):
         data = _load(run, config)
-        model = build_model(config, data)
+        training, model = build_training(config, data)
     write_beginning(run, config, data)
     _say_what_is_trained_on(config, data, console)
     if not is_trained(config, progress):
-        progress = _fit(model, config, data, checkpoints, console)
+        progress = _fit(training, model, config, data, checkpoints, console)
     choose_threshold(run, data, console)
     console.print(f"{run.path}: {_summary(config, progress)}", **PLAIN)
     return run
@@ -142,21 +142,28 @@ def choose_threshold(run: RunFolder, data: Splits, console: Console) -> None:
 
 
 def _fit(
-    model: ImageClassifier, config: TrainConfig, data: Splits, checkpoints: Checkpoints, console: Console
+    training: keras.Model,
+    model: ImageClassifier,
+    config: TrainConfig,
+    data: Splits,
+    checkpoints: Checkpoints,
+    console: Console,
 ) -> Progress:
     progress = checkpoints.progress()
     if progress.epoch:
-        checkpoints.restore(model)
+        checkpoints.restore(training)
         console.print(f"Continuing after epoch {progress.epoch} of {config.epochs}", **PLAIN)
+    elif config.pretrained is not None:
+        model.load_backbone(config.pretrained)
+    stream, weights = data.train_stream(progress.epoch), class_weight(config, data)
     with bar(console) as moving:
-        saver = SaveEpochs(checkpoints, progress, monitor=config.monitor, patience=config.patience)
+        saver = SaveEpochs(checkpoints, progress, monitor=config.monitor, patience=config.patience, saved=model)
         lines = EpochLines(moving, epochs=config.epochs, steps=data.steps_per_epoch)
         board = [_tensorboard(checkpoints.run)] if config.tensorboard else []
-        model.fit(
-            data.train_stream(progress.epoch),
+        training.fit(
+            weighted(stream, weights) if weights else stream,
             steps_per_epoch=data.steps_per_epoch,
             validation_data=data.val,
-            class_weight=class_weight(config, data),
             initial_epoch=progress.epoch,
             epochs=config.epochs,
             callbacks=[lines, saver, *board],

@@ -2,5 +2,7 @@
 
 from medkeras.models.dualattendmed.model import DualAttendMed
 from medkeras.models.dualattendmed.presets import PRESETS
+from medkeras.models.dualattendmed.training import AttentionTraining
+from medkeras.models.dualattendmed.two_stage import PROTOCOLS, TwoStage, two_stage
 
-__all__ = ["PRESETS", "DualAttendMed"]
+__all__ = ["PRESETS", "PROTOCOLS", "AttentionTraining", "DualAttendMed", "TwoStage", "two_stage"]

@@ -68,7 +68,7 @@ class DualAttendMed(ImageClassifier):
         >>> tuple(model(ops.zeros((3, 32, 32, 1))).shape)
         (3, 2)
         >>> sorted(model.explain_points)
-        ['attention', 'attention_maps', 'features']
+        ['attention', 'attention_maps', 'backbone', 'features']
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class DualAttendMed(ImageClassifier):
             task=task,
             class_names=class_names,
             normalization=normalization,
-            explain_points=_points(seen),
+            explain_points=_points(seen, resnet_stride(backbone, last_stride=last_stride)),
             stochastic=stochastic,
             name=name,
         )
@@ -143,6 +143,7 @@ class DualAttendMed(ImageClassifier):
     def _look(self, x: Any) -> dict[str, Any]:
         """Returns the features, the attention maps and the pooled feature."""
         features = resnet(self.backbone_name, image_shape=x.shape[1:], last_stride=self.last_stride)(x)
+        plain = features
         if self.reduction is not None:
             features = ChannelAttention(self.reduction, name="channel_attention")(features)
         # A node of its own, so that the graph can be cut there.
@@ -153,7 +154,7 @@ class DualAttendMed(ImageClassifier):
             maps = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name="attention_norm")(maps)
             maps = keras.layers.Activation(self.attention_activation, name="attention_activation")(maps)
         pool = BilinearAttentionPooling(pooling=self.pooling, epsilon=self.epsilon, name="pooling")
-        return {"features": features, "attention": maps, "feature": pool([features, maps])}
+        return {"backbone": plain, "features": features, "attention": maps, "feature": pool([features, maps])}
 
     def _head(self, num_classes: int) -> tuple[Any, list[keras.layers.Layer]]:
         """Returns the function from the pooled feature to logits, and its dropout layer, if any."""
@@ -250,10 +251,12 @@ class DualAttendMed(ImageClassifier):
         )
 
 
-def _points(seen: dict[str, Any]) -> dict[str, ExplainPoint]:
+def _points(seen: dict[str, Any], stride: int) -> dict[str, ExplainPoint]:
     mean = ops.mean(ops.cast(seen["attention"], "float32"), axis=-1, keepdims=True)
+    grid = Grid(stride)  # The backbone pads as torchvision does: the first cell looks at the first pixel.
     return {
-        "features": ExplainPoint(seen["features"], Grid(), "the features after channel attention"),
-        "attention": ExplainPoint(mean, Grid(), "the mean of the attention maps"),
-        "attention_maps": ExplainPoint(seen["attention"], Grid(), "the attention maps, one per channel"),
+        "backbone": ExplainPoint(seen["backbone"], grid, "the features before channel attention"),
+        "features": ExplainPoint(seen["features"], grid, "the features after channel attention"),
+        "attention": ExplainPoint(mean, grid, "the mean of the attention maps"),
+        "attention_maps": ExplainPoint(seen["attention"], grid, "the attention maps, one per channel"),
     }

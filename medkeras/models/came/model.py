@@ -1,0 +1,207 @@
+"""CAME: a convolutional, a shifted-window and an external-attention branch, fused stage by stage."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from medkeras.models.base import ImageClassifier, image_input
+from medkeras.models.came import convert
+from medkeras.models.came.blocks import external_stage, local_block, shrink_tokens, window_block
+from medkeras.models.came.fusion import fuse
+from medkeras.models.explain_points import ExplainPoint, Grid
+from medkeras.models.hemf.model import classify
+from medkeras.models.hemf.parts import check_image, shrink
+
+STAGES = 4
+
+
+@keras.saving.register_keras_serializable("medkeras")
+class CAME(ImageClassifier):
+    """Classifies an image by three branches: convolutions, attention in windows, and attention over a memory.
+
+    At each of four stages a fusion block joins the three with the fusion before. It is the baseline of HEMF, after
+    the re-implementation of HEMF's authors. There, the convolutions of the global branch read the memory in the
+    wrong order and so mix space and channels; here they do not, unless `as_published` asks for it. Published
+    figures belong to `as_published` alone.
+
+    Args:
+        input_shape: `(height, width, channels)`, edges multiples of 32 pixels; a grey image is repeated to three
+            channels. The published code takes 224 by 224 pixels only.
+        num_classes: Number of classes, or of labels.
+        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
+        class_names: One name per class.
+        normalization: `"half"`, `"imagenet"`, `"none"` or `(mean, std)`; of the [0, 1] image.
+        widths: Channels of the four stages, multiples of `head_size`.
+        depths: Blocks of the four stages, in the local and in the global branch; every second global block is
+            shifted.
+        head_size: Channels of a head of the window attention.
+        memory: Units of external attention.
+        as_published: Whether the global branch scrambles space and channels, as the published code does.
+        irmlp_depthwise: Whether the fusion's 3x3 convolution keeps the channels apart; the published one mixes them,
+            which is over half of all weights.
+        conv_init_std: Standard deviation of the initial convolution weights of the local and the global branch; 0.2
+            as published.
+        memory_epsilon: Added to the sums over the memory units, at least 0.
+        dropout: Rate in front of the classifier, in [0, 1); 0 as published.
+        name: Name of the model.
+
+    Input shape:
+        `(batch, *input_shape)`, float in [0, 1].
+
+    Output shape:
+        `(batch, num_classes)`, logits.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference:
+        The public HEMF code (Esgjgd/HEMF), which holds this re-implementation; the original CAME code is not covered.
+
+    Example:
+        >>> model = CAME((32, 32, 1), num_classes=2, widths=(8, 8, 8, 8), depths=(1, 1, 1, 1), head_size=4, memory=4)
+        >>> model.output_shape
+        (None, 2)
+        >>> [name for name in sorted(model.explain_points) if name.endswith("4")][:4]
+        ['external_4', 'fusion_4', 'gate_external_4', 'gate_global_4']
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        *,
+        num_classes: int,
+        task: str | None = None,
+        class_names: Sequence[str] | None = None,
+        normalization: Any = "half",
+        widths: Sequence[int] = (96, 192, 384, 768),
+        depths: Sequence[int] = (2, 2, 2, 2),
+        head_size: int = 32,
+        memory: int = 64,
+        as_published: bool = False,
+        irmlp_depthwise: bool = False,
+        conv_init_std: float = 0.2,
+        memory_epsilon: float = 0.0,
+        dropout: float = 0.0,
+        name: str = "came",
+    ) -> None:
+        self.widths, self.depths, self.head_size, self.memory = tuple(widths), tuple(depths), head_size, memory
+        self.as_published, self.irmlp_depthwise = as_published, irmlp_depthwise
+        self.conv_init_std, self.memory_epsilon, self.dropout = conv_init_std, memory_epsilon, dropout
+        self._check(input_shape)
+        image, x = image_input(input_shape, normalization, rgb=True)
+        features, points = self._graph(x)
+        logits, stochastic = classify(features, num_classes, self.dropout)
+        super().__init__(
+            inputs=image,
+            logits=logits,
+            image_shape=input_shape,
+            num_classes=num_classes,
+            task=task,
+            class_names=class_names,
+            normalization=normalization,
+            explain_points=points,
+            stochastic=stochastic,
+            name=name,
+        )
+
+    def _check(self, input_shape: Sequence[int]) -> None:
+        check_image(input_shape)
+        rules = [
+            (name, len(getattr(self, name)) == STAGES and min(getattr(self, name)) >= 1, "be four positive numbers")
+            for name in ("widths", "depths")
+        ]
+        rules += [(name, getattr(self, name) >= 1, "be at least 1") for name in ("head_size", "memory")]
+        rules += [
+            ("conv_init_std", self.conv_init_std > 0, "be positive"),
+            ("memory_epsilon", self.memory_epsilon >= 0, "be at least 0"),
+            ("dropout", 0 <= self.dropout < 1, "be in [0, 1)"),
+        ]
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        if any(width % self.head_size for width in self.widths):
+            raise ValueError(
+                f"`widths` must be multiples of `head_size`. Received: widths={self.widths}, head_size={self.head_size}"
+            )
+
+    def _graph(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
+        """Returns the features and the explain points."""
+        branches, fused, points = dict.fromkeys(("local", "global", "external"), x), None, {}
+        for stage in range(1, STAGES + 1):
+            branches, maps = self._stage(branches, stage)
+            fused, gates = fuse(branches, fused, name=f"fusion_{stage}", depthwise=self.irmlp_depthwise)
+            points |= _points(stage, branches, fused, maps, gates)
+        # A node of its own, so that the graph can be cut there.
+        features = keras.layers.Identity(name="features")(fused)
+        return features, points | {"features": ExplainPoint(features, Grid(), "what is classified, before averaging")}
+
+    def _stage(self, branches: dict[str, Any], stage: int) -> tuple[dict[str, Any], Any]:
+        """Passes one stage of each branch; returns their maps, and what the memory attended to."""
+        width, std = self.widths[stage - 1], self.conv_init_std
+        local = shrink(branches["local"], width, stage=stage, std=std, prefix="local")
+        wide = shrink_tokens(branches["global"], width, stage=stage, std=std, name=f"global_{stage}_shrink")
+        for block in range(1, self.depths[stage - 1] + 1):
+            local = local_block(local, name=f"local_{stage}_{block}", std=std)
+            wide = window_block(
+                wide,
+                name=f"global_{stage}_{block}",
+                std=std,
+                heads=width // self.head_size,
+                shifted=block % 2 == 0,
+                scrambled=self.as_published,
+            )
+        external, maps = external_stage(
+            branches["external"],
+            width,
+            stage=stage,
+            memory=self.memory,
+            epsilon=self.memory_epsilon,
+            name=f"external_{stage}",
+        )
+        return {"local": local, "global": wide, "external": external}, maps
+
+    def official_tensors(self) -> list[Any]:
+        """Maps the published checkpoint to our variables; with a full 3x3 convolution in the fusion."""
+        if self.irmlp_depthwise:
+            return super().official_tensors()
+        return convert.official_tensors(self)
+
+    def is_unused(self, name: str) -> bool:
+        """Says whether a tensor of the published checkpoint has no effect: tables, second names, uncalled layers."""
+        return convert.is_unused(name)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return (
+            super().get_config()
+            | {name: list(getattr(self, name)) for name in ("widths", "depths")}
+            | {
+                name: getattr(self, name)
+                for name in (
+                    "head_size",
+                    "memory",
+                    "as_published",
+                    "irmlp_depthwise",
+                    "conv_init_std",
+                    "memory_epsilon",
+                    "dropout",
+                )
+            }
+        )
+
+
+def _points(
+    stage: int, branches: dict[str, Any], fused: Any, maps: Any, gates: dict[str, Any]
+) -> dict[str, ExplainPoint]:
+    found = {
+        "fusion": (fused, "the fusion"),
+        "memory": (maps, "attention of the memory units over the external branch"),
+    }
+    for branch, tensor in branches.items():
+        found[branch] = (tensor, f"the {branch} branch")
+        found[f"gate_{branch}"] = (gates[f"gate_{branch}"], f"spatial gate of the {branch} branch")
+    return {
+        f"{name}_{stage}": ExplainPoint(tensor, Grid(), f"{text}, stage {stage}")
+        for name, (tensor, text) in found.items()
+    }

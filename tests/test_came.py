@@ -1,0 +1,170 @@
+"""CAME: parity with the published re-implementation, what the correct token layout changes, and bad input."""
+
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import medkeras
+from medkeras.models.came.blocks import scramble, shrink_tokens, unscramble
+
+PARITY = pathlib.Path(__file__).parent / "parity"
+sys.path.insert(0, str(PARITY))
+import seeded_weights  # noqa: E402
+
+RNG = np.random.default_rng(0)
+LETTERS = {"l": "local", "g": "global", "ea": "external"}
+
+
+def uniform(*shape):
+    return RNG.uniform(size=shape).astype("float32")
+
+
+def tiny(shape=(32, 32, 3), **options):
+    return medkeras.models.create("came_tiny", input_shape=shape, **{"num_classes": 3, "memory": 4, **options})
+
+
+def assert_parity(actual, reference, message):
+    np.testing.assert_allclose(
+        actual, reference, atol=1e-4 * max(1.0, np.abs(reference).max()), rtol=0, err_msg=message
+    )
+
+
+def parts_of(model, i):
+    """The tensors that the golden file calls `mean_fu{i}_{part}`, by part; for channel gates, what they work on."""
+
+    def out(name):
+        return model.get_layer(f"fusion_{i}_{name}").output
+
+    suffix = "_no_pre" if i == 1 else ""
+    parts = {f"norm_all{suffix}": out("join_norm"), f"dowm_all{suffix}": out("mix_norm"), "gelu": out("mix_gelu")}
+    parts |= {"norm_all_end": out("all_norm"), "irmlp": out("mlp_project_norm"), "drop_path": out("mlp_project_norm")}
+    if i > 1:
+        parts |= {"W_pre": out("carry_relu"), "Avg": out("carry_pool")}
+    for letter, branch in LETTERS.items():
+        parts |= {f"W_{letter}": out(f"map_{branch}_norm"), f"sa_{letter}": out(f"{branch}_gate")}
+        parts[f"ca_{letter}"] = model.get_layer(f"fusion_{i}_{branch}_channels").input
+    return parts
+
+
+def channel_gate(layer, x):
+    pooled = (keras.ops.mean(x, axis=(1, 2)), keras.ops.max(x, axis=(1, 2)))
+    return keras.ops.sigmoid(sum(layer.excite(layer.squeeze(p)) for p in pooled))
+
+
+def test_the_published_network_gives_the_reference_answers():
+    golden = np.load(PARITY / "golden" / "came.npz")
+    model = medkeras.models.create("came", num_classes=7, normalization="none", as_published=True)
+    # 2,383,104 published weights are never used, and not built here.
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 226_906_153 - 2_383_104
+    medkeras.checkpoints.load(model, seeded_weights.state_dict(PARITY / "keys" / "came.tsv", 1))
+    named = {"logits": model.output}
+    for i in range(1, 5):
+        named[f"mean_fu{i}"] = model.explain_points[f"fusion_{i}"].tensor
+        named |= {f"mean_fu{i}_{part}": tensor for part, tensor in parts_of(model, i).items()}
+    inputs = seeded_weights.sample(tuple(golden["input_shape"]), int(golden["input_seed"]))
+    seen = keras.Model(model.input, named)(np.moveaxis(inputs, 1, -1), training=False)
+    for i in range(1, 5):
+        for letter, branch in LETTERS.items():
+            layer, key = model.get_layer(f"fusion_{i}_{branch}_channels"), f"mean_fu{i}_ca_{letter}"
+            seen[key] = channel_gate(layer, seen[key])
+    assert set(golden.files) == {*seen, "input_shape", "input_seed"}
+    for name, values in seen.items():
+        ours = np.asarray(values)
+        assert_parity(ours.mean(axis=(1, 2)) if ours.ndim == 4 else ours, golden[name], name)
+
+
+def test_the_scrambled_view_is_that_of_the_memory():
+    x = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(scramble(x), np.moveaxis(x.reshape(2, 5, 3, 4), 1, -1))
+    np.testing.assert_array_equal(unscramble(scramble(x)), x)
+
+
+def test_patches_merge_in_the_published_order():
+    x = keras.Input((4, 4, 1))
+    model = keras.Model(x, shrink_tokens(x, 4, stage=2, std=0.1, name="merge"))
+    model.get_layer("merge").kernel.assign(np.eye(4))
+    merged = np.asarray(model(np.arange(16.0).reshape(1, 4, 4, 1)))[0, 0, 0]
+    assert np.argsort(merged).tolist() == np.argsort([0, 4, 1, 5]).tolist()
+
+
+def test_only_the_fair_network_keeps_what_is_seen_in_its_place():
+    """A change in one corner stays in that corner's window of the first global block, unless tokens are scrambled."""
+    for as_published in (False, True):
+        keras.utils.set_random_seed(0)
+        model = tiny((128, 128, 3), as_published=as_published, depths=(1, 1, 1, 1))
+        x = uniform(1, 128, 128, 3)
+        other = x.copy()
+        other[:, :4, :4] = 1 - other[:, :4, :4]
+        both = model.tensors("global_1")(np.concatenate([x, other]))["global_1"]
+        moved = np.abs(both[0] - both[1]).max(axis=-1) > 1e-6
+        assert moved[:7, :7].all()
+        # The convolution reaches one place beyond the corner: all is inside the first window of 7.
+        assert moved[7:].any() == as_published
+        assert as_published or not moved[:, 7:].any()
+
+
+def test_files_of_both_layouts_load_and_second_names_have_no_effect():
+    fair, published = tiny(), tiny(as_published=True)
+    weights = {}
+    for target in fair.official_tensors():
+        (name,), shape = target.names, tuple(target.variable.shape)
+        if len(shape) == 4:
+            shape = (shape[2], 1, *shape[:2]) if "dwconv" in name else (shape[3], shape[2], *shape[:2])
+        elif "position" not in name:
+            shape = shape[::-1]
+        weights[name] = seeded_weights.tensor(name, shape, 2)
+    unused = {name.replace("EA_1.", "ea.0."): np.zeros(3) for name in weights if name.startswith("EA_1.")}
+    unused |= {"basic_layers.0.blocks.1.attn_mask": np.zeros(3), "fu1.W_pre.conv.bias": np.zeros(3)}
+    x = uniform(2, 32, 32, 3)
+    answers = []
+    for model in (fair, published):
+        medkeras.checkpoints.load(model, weights | unused)
+        answers.append(np.asarray(model(x)))
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3
+    with pytest.raises(ValueError, match="no place for 1 tensors, the first being fu2.norm_other"):
+        medkeras.checkpoints.load(fair, weights | {"fu2.norm_other": np.zeros(3)})
+    with pytest.raises(ValueError, match="no official checkpoint layout"):
+        medkeras.checkpoints.load(tiny(irmlp_depthwise=True), weights)
+
+
+@pytest.mark.parametrize("options", [{}, {"as_published": True}, {"irmlp_depthwise": True, "memory_epsilon": 1e-6}])
+def test_every_weight_gets_a_finite_gradient(options):
+    keras.utils.set_random_seed(0)
+    model = tiny((32, 64, 1), **options)
+    with tf.GradientTape() as tape:
+        logits = model(uniform(3, 32, 64, 1), training=True)
+        loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(np.arange(3), logits, from_logits=True))
+    gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        assert gradient is not None, weight.path
+        assert np.isfinite(gradient.numpy()).all(), weight.path
+
+
+def test_gates_and_memory_are_in_their_range():
+    seen = tiny().tensors("gate_external_2", "memory_2")(uniform(2, 32, 32, 3))
+    gate, maps = (np.asarray(seen[name]) for name in ("gate_external_2", "memory_2"))
+    assert gate.shape == (2, 4, 4, 1)
+    assert 0 < gate.min() <= gate.max() < 1
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), np.ones((2, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"shape": (32, 33, 3)}, r"input_shape=\(32, 33, 3\)"),
+        ({"widths": (8, 16, 32, 60)}, "head_size=8"),
+        ({"depths": (2, 2, 2)}, r"depths=\(2, 2, 2\)"),
+        ({"head_size": 0}, "head_size=0"),
+        ({"memory": 0}, "memory=0"),
+        ({"conv_init_std": -1.0}, "conv_init_std=-1.0"),
+        ({"memory_epsilon": -1.0}, "memory_epsilon=-1.0"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+    ],
+)
+def test_wrong_arguments_state_the_rule(options, text):
+    with pytest.raises(ValueError, match=f"Received: .*{text}"):
+        tiny(**options)
