@@ -61,7 +61,9 @@ def split_records(
         split[pool] = share_out(records.select(pool), shares, seed)
     for name in SPLITS:
         if not (split == name).any():
-            raise ValueError(f"Every split needs an image of every class. Received: {records.name} with none for {name}")
+            raise ValueError(
+                f"Every split needs an image of every class. Received: {records.name} with none for {name}"
+            )
     splits = {name: records.select(np.flatnonzero(split == name)) for name in SPLITS}
     check_classes(splits)
     return splits

@@ -76,7 +76,9 @@ def test_help_needs_no_tensorflow_and_names_every_command():
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "data", "models", "train", "evaluate", "predict", "explain", "localize", "export"])
+@pytest.mark.parametrize(
+    "command", ["demo", "data", "models", "train", "evaluate", "predict", "explain", "localize", "export"]
+)
 def test_every_command_has_an_example_that_parses(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"Example: medkeras {command}" in capsys.readouterr().out
