@@ -166,7 +166,7 @@ def models() -> None:
             for name in registry.names():
                 preset = registry.preset(name)
                 try:
-                    size = f"{registry.create(name, num_classes=2).count_params():,}"
+                    size = f"{registry.count_params(name, num_classes=2):,}"
                 except ModuleNotFoundError as error:
                     size = str(error)
                 table.add_row(name, " x ".join(map(str, preset.input_shape)), size, preset.description)

@@ -125,6 +125,13 @@ def test_every_task_has_its_head_and_loss(model):
         assert np.isfinite(float(loss))
 
 
+@pytest.mark.parametrize("name", ["focusnet3d_tiny", "dualattendmed_tiny", "hemf_tiny"])
+def test_weights_are_counted_without_being_made(name):
+    assert (
+        medkeras.models.count_params(name, num_classes=3) == medkeras.models.create(name, num_classes=3).count_params()
+    )
+
+
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(ValueError, match="perhaps focusnet2d.*Received: name='focusnet2'"):
         medkeras.models.create("focusnet2", num_classes=2)

@@ -7,7 +7,7 @@ from medkeras.models.dualattendmed import AttentionTraining, DualAttendMed, TwoS
 from medkeras.models.explain_points import ExplainPoint, Grid, Positions, Tokens
 from medkeras.models.focusnet import FocusNet
 from medkeras.models.hemf import HEMF
-from medkeras.models.registry import Preset, create, names, preset, register
+from medkeras.models.registry import Preset, count_params, create, names, preset, register
 
 register(came.PRESETS)
 register(dualattendmed.PRESETS)
@@ -27,6 +27,7 @@ __all__ = [
     "Preset",
     "Tokens",
     "TwoStage",
+    "count_params",
     "create",
     "names",
     "preset",

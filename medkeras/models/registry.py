@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
+
 from medkeras.models.base import ImageClassifier
 
 
@@ -87,3 +89,21 @@ def create(name: str, *, input_shape: Sequence[int] | None = None, num_classes: 
             raise ValueError(f"The options of {name} are {', '.join(known[2:])}. Received: {option}={value!r}")
     arguments = {"name": name.replace("-", "_"), **chosen.options, **options}
     return chosen.architecture(input_shape or chosen.input_shape, num_classes=num_classes, **arguments)
+
+
+def count_params(name: str, *, num_classes: int) -> int:
+    """Returns the number of weights of a model without making them, at its preset's input size.
+
+    Args:
+        name: One of `names()`.
+        num_classes: Number of classes, or of labels.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Example:
+        >>> count_params("focusnet2d", num_classes=2)
+        240905
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        return create(name, num_classes=num_classes).count_params()
