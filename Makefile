@@ -21,7 +21,7 @@ demo: $(VENV)/.demo
 	$(BIN)/medkeras demo
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -6,12 +6,24 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Programs that run once are not worth optimising: compiling takes a quarter less.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
 
 import pytest
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS))
+
+
+@pytest.fixture(autouse=True)
+def operations_as_in_a_new_process():
+    """A training makes TensorFlow's operations deterministic, and some then have no XLA form; the next test has."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ def changed(name):
         "backbone": "resnet_tiny",
         "attention_maps": 8,
         "widths": (8, 16, 32, 64),
+        "depths": (1, 1, 1, 1),
         "local_depths": (1, 1, 1, 1),
         "global_depths": (1, 1, 1, 1),
         "heads": 2,

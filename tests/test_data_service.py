@@ -64,6 +64,7 @@ def test_workers_make_the_same_batches(service, tmp_path):
 def test_a_model_trains_through_the_service(service, tmp_path):
     run = tmp_path / "run"
     words = ["train", "--data", "phantom", "--source-option", "images=80", "--model", "focusnet2d_tiny"]
+    words += ["--model-option", "saccades=1", "--model-option", "depth=1"]
     words += ["--run", str(run), "--epochs", "2", "--image-size", "24", "--batch-size", "8"]
     words += ["--cache", str(tmp_path / "cache"), "--data-service", service]
     command = [sys.executable, "-m", "pipelines.cli", *words]

@@ -218,7 +218,8 @@ def test_every_weight_learns(integration):
     """No dead part: after a few steps every trainable weight has moved, the priority map's too."""
     model = medkeras.models.create("focusnet2d_tiny", num_classes=2, integration=integration, dropout=0.0)
     before = [w.numpy().copy() for w in model.trainable_weights]
-    model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss, run_eagerly=True)
     model.fit(uniform(32, 28, 28, 1), np.arange(32) % 2, epochs=2, batch_size=16, verbose=0)
     still = [w.path for w, b in zip(model.trainable_weights, before, strict=True) if np.array_equal(w.numpy(), b)]
     assert still == []
@@ -230,7 +231,7 @@ def test_prediction_weight_reaches_the_loss():
     for weight in (0.0, 10.0):
         keras.utils.set_random_seed(0)
         model = medkeras.models.create("focusnet2d_tiny", num_classes=2, prediction_weight=weight)
-        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
         losses.append(model.evaluate(*data, verbose=0))
     assert losses[1] > losses[0] + 1e-4
 
