@@ -14,7 +14,7 @@ import functools
 import json
 import os
 import pathlib
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +38,7 @@ from pipelines.shards import images_from_shards
 from pipelines.sources import open_source
 
 MEMORY_RECORDS = 400
+REPEATS = 1000  # Of the images in the endless rows.
 
 
 class AlbumentationsDataset(keras.utils.PyDataset):
@@ -61,9 +62,10 @@ class AlbumentationsDataset(keras.utils.PyDataset):
         )
 
     def __len__(self) -> int:
-        return len(self.paths) // self.batch
+        return REPEATS * (len(self.paths) // self.batch)  # Else `fit` would stop within the timed epoch.
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        index %= len(self.paths) // self.batch
         paths = self.paths[index * self.batch : (index + 1) * self.batch]
         images = [self.transform(image=cv2.imread(path, cv2.IMREAD_GRAYSCALE))["image"] for path in paths]
         images = np.stack(images).astype(np.float32)[..., None] / 255
@@ -142,7 +144,8 @@ def peak_memory(count: int, size: int, cache: str | None) -> float:
         )
         for _ in data.train:
             pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    status = pathlib.Path("/proc/self/status").read_text()  # `getrusage` has the peak of the parent, too.
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10
 
 
 def peak_memories(arguments: argparse.Namespace) -> dict[str, float]:
