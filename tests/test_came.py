@@ -1,22 +1,15 @@
-"""CAME: parity with the published re-implementation, what the correct token layout changes, and bad input."""
-
-import pathlib
-import sys
+"""CAME: what the correct layout of tokens changes, official files of other sizes, gradients, and bad input."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fusion_parts import scaled_weights
 
 import medkeras
 from medkeras.models.came.blocks import scramble, shrink_tokens, unscramble
 
-PARITY = pathlib.Path(__file__).parent / "parity"
-sys.path.insert(0, str(PARITY))
-import seeded_weights  # noqa: E402
-
 RNG = np.random.default_rng(0)
-LETTERS = {"l": "local", "g": "global", "ea": "external"}
 
 
 def uniform(*shape):
@@ -25,56 +18,6 @@ def uniform(*shape):
 
 def tiny(shape=(32, 32, 3), **options):
     return medkeras.models.create("came_tiny", input_shape=shape, **{"num_classes": 3, "memory": 4, **options})
-
-
-def assert_parity(actual, reference, message):
-    np.testing.assert_allclose(
-        actual, reference, atol=1e-4 * max(1.0, np.abs(reference).max()), rtol=0, err_msg=message
-    )
-
-
-def parts_of(model, i):
-    """The tensors that the golden file calls `mean_fu{i}_{part}`, by part; for channel gates, what they work on."""
-
-    def out(name):
-        return model.get_layer(f"fusion_{i}_{name}").output
-
-    suffix = "_no_pre" if i == 1 else ""
-    parts = {f"norm_all{suffix}": out("join_norm"), f"dowm_all{suffix}": out("mix_norm"), "gelu": out("mix_gelu")}
-    parts |= {"norm_all_end": out("all_norm"), "irmlp": out("mlp_project_norm"), "drop_path": out("mlp_project_norm")}
-    if i > 1:
-        parts |= {"W_pre": out("carry_relu"), "Avg": out("carry_pool")}
-    for letter, branch in LETTERS.items():
-        parts |= {f"W_{letter}": out(f"map_{branch}_norm"), f"sa_{letter}": out(f"{branch}_gate")}
-        parts[f"ca_{letter}"] = model.get_layer(f"fusion_{i}_{branch}_channels").input
-    return parts
-
-
-def channel_gate(layer, x):
-    pooled = (keras.ops.mean(x, axis=(1, 2)), keras.ops.max(x, axis=(1, 2)))
-    return keras.ops.sigmoid(sum(layer.excite(layer.squeeze(p)) for p in pooled))
-
-
-def test_the_published_network_gives_the_reference_answers():
-    golden = np.load(PARITY / "golden" / "came.npz")
-    model = medkeras.models.create("came", num_classes=7, normalization="none", as_published=True)
-    # 2,383,104 published weights are never used, and not built here.
-    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 226_906_153 - 2_383_104
-    medkeras.checkpoints.load(model, seeded_weights.state_dict(PARITY / "keys" / "came.tsv", 1))
-    named = {"logits": model.output}
-    for i in range(1, 5):
-        named[f"mean_fu{i}"] = model.explain_points[f"fusion_{i}"].tensor
-        named |= {f"mean_fu{i}_{part}": tensor for part, tensor in parts_of(model, i).items()}
-    inputs = seeded_weights.sample(tuple(golden["input_shape"]), int(golden["input_seed"]))
-    seen = keras.Model(model.input, named)(np.moveaxis(inputs, 1, -1), training=False)
-    for i in range(1, 5):
-        for letter, branch in LETTERS.items():
-            layer, key = model.get_layer(f"fusion_{i}_{branch}_channels"), f"mean_fu{i}_ca_{letter}"
-            seen[key] = channel_gate(layer, seen[key])
-    assert set(golden.files) == {*seen, "input_shape", "input_seed"}
-    for name, values in seen.items():
-        ours = np.asarray(values)
-        assert_parity(ours.mean(axis=(1, 2)) if ours.ndim == 4 else ours, golden[name], name)
 
 
 def test_the_scrambled_view_is_that_of_the_memory():
@@ -109,14 +52,7 @@ def test_only_the_fair_network_keeps_what_is_seen_in_its_place():
 
 def test_files_of_both_layouts_load_and_second_names_have_no_effect():
     fair, published = tiny(), tiny(as_published=True)
-    weights = {}
-    for target in fair.official_tensors():
-        (name,), shape = target.names, tuple(target.variable.shape)
-        if len(shape) == 4:
-            shape = (shape[2], 1, *shape[:2]) if "dwconv" in name else (shape[3], shape[2], *shape[:2])
-        elif "position" not in name:
-            shape = shape[::-1]
-        weights[name] = seeded_weights.tensor(name, shape, 2)
+    weights = scaled_weights(fair, 2)
     unused = {name.replace("EA_1.", "ea.0."): np.zeros(3) for name in weights if name.startswith("EA_1.")}
     unused |= {"basic_layers.0.blocks.1.attn_mask": np.zeros(3), "fu1.W_pre.conv.bias": np.zeros(3)}
     x = uniform(2, 32, 32, 3)

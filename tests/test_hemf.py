@@ -1,4 +1,4 @@
-"""HEMF: parity with the published network, its flags and ablation settings, what its maps show, and bad input."""
+"""HEMF: its flags and ablation settings, official files of other sizes, what its maps show, and bad input."""
 
 import json
 import os
@@ -10,15 +10,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fusion_parts import scaled_weights
 
 import medkeras
-from medkeras.models.hemf.fusion import DeadPath
 from medkeras.models.hemf.model import SETTINGS
 
-PARITY = pathlib.Path(__file__).parent / "parity"
-sys.path.insert(0, str(PARITY))
-import seeded_weights  # noqa: E402
-
+ROOT = pathlib.Path(__file__).parent.parent
 RNG = np.random.default_rng(0)
 SIZE = {
     "widths": (8, 16, 16, 32),
@@ -37,84 +34,8 @@ def tiny(shape=(32, 32, 3), **options):
     return medkeras.models.create("hemf_tiny", input_shape=shape, **{"num_classes": 3, **SIZE, **options})
 
 
-def assert_parity(actual, reference, message=""):
-    np.testing.assert_allclose(
-        actual, reference, atol=1e-4 * max(1.0, np.abs(reference).max()), rtol=0, err_msg=message
-    )
-
-
 def parameters(model):
     return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-
-
-def published_weights(model, seed=1):
-    """A seeded checkpoint in the published names and layouts, for any size of the network."""
-    arrays = {}
-    for target in model.official_tensors():
-        (name,), shape = target.names, tuple(target.variable.shape)
-        arrays[name] = seeded_weights.tensor(name, official_shape(name, shape), seed)
-    return arrays
-
-
-def official_shape(name, shape):
-    if len(shape) == 4:
-        return (shape[2], 1, *shape[:2]) if "dwconv" in name or "lepe" in name else (shape[3], shape[2], *shape[:2])
-    one_by_one = ".conv_s.conv." in name or ".conv2.conv." in name or ".conv3.conv." in name or ".fc" in name
-    one_by_one = one_by_one or any(f".{part}.conv." in name for part in ("W_l", "W_g", "W", "W3", "Updim"))
-    return (*shape[::-1], 1, 1) if len(shape) == 2 and one_by_one else shape[::-1]
-
-
-def parts_of(model, i):
-    """The tensors that the golden file calls `mean_fu{i}_{part}`, by part; for channel gates, what they work on."""
-
-    def out(name, call=0):
-        return model.get_layer(f"fusion_{i}_{name}")._inbound_nodes[call].output_tensors[-1]
-
-    mixed = {"norm2": "join_norm", "W": "mix_norm"} if i == 1 else {"norm1": "join_norm", "W3": "mix_norm"}
-    parts = {name: out(ours) for name, ours in mixed.items()}
-    parts |= {"gelu": out("mix_gelu"), "norm3": out("all_norm"), "residual": out("mlp_project_norm")}
-    parts["drop_path"] = parts["residual"]
-    if i > 1:
-        parts |= {"Updim": out("carry_relu"), "Avg": out("carry_pool")}
-    for letter, branch in (("l", "local"), ("g", "global")):
-        parts[f"W_{letter}"] = out(f"map_{branch}_norm")
-        parts[f"norm_{letter}"] = out(f"{branch}_norm", 1)
-        parts[f"mea_{letter}"] = out(f"{branch}_memory")
-        parts[f"sa_{letter}"] = out(f"{branch}_gate")
-        parts[f"ca_{letter}"] = model.get_layer(f"fusion_{i}_{branch}_channels").input
-    return parts
-
-
-def channel_gate(layer, x):
-    pooled = (keras.ops.mean(x, axis=(1, 2)), keras.ops.max(x, axis=(1, 2)))
-    return keras.ops.sigmoid(sum(layer.excite(layer.squeeze(p)) for p in pooled))
-
-
-def test_the_published_network_gives_the_reference_answers():
-    golden = np.load(PARITY / "golden" / "hemf.npz")
-    model = medkeras.models.create(
-        "hemf", input_shape=(64, 64, 3), num_classes=7, normalization="none", build_dead_paths=True
-    )
-    assert parameters(model) == 68_269_367
-    dead = [layer for layer in model.layers if isinstance(layer, DeadPath)]
-    assert parameters(model) - sum(parameters(layer) for layer in dead) == 66_678_263
-    loaded = medkeras.checkpoints.load(model, seeded_weights.state_dict(PARITY / "keys" / "hemf.tsv", 1))
-    stored = {name for name, _ in seeded_weights.read_keys(PARITY / "keys" / "hemf.tsv")}
-    assert set(loaded) == {name for name in stored if not name.endswith("num_batches_tracked")}
-    named = {"logits": model.output}
-    for i in range(1, 5):
-        named[f"mean_fu{i}"] = model.explain_points[f"fusion_{i}"].tensor
-        named |= {f"mean_fu{i}_{part}": tensor for part, tensor in parts_of(model, i).items()}
-    inputs = seeded_weights.sample(tuple(golden["input_shape"]), int(golden["input_seed"]))
-    seen = keras.Model(model.input, named)(np.moveaxis(inputs, 1, -1), training=False)
-    for i in range(1, 5):
-        for letter, branch in (("l", "local"), ("g", "global")):
-            layer, key = model.get_layer(f"fusion_{i}_{branch}_channels"), f"mean_fu{i}_ca_{letter}"
-            seen[key] = channel_gate(layer, seen[key])
-    assert set(golden.files) == {*seen, "input_shape", "input_seed"}
-    for name, values in seen.items():
-        ours = np.asarray(values)
-        assert_parity(ours.mean(axis=(1, 2)) if ours.ndim == 4 else ours, golden[name], name)
 
 
 @pytest.mark.parametrize(("name", "edge"), [("hemf_small", 224), ("hemf_tiny", 64)])
@@ -128,14 +49,14 @@ def test_presets_are_smaller_copies(name, edge):
 
 def test_official_files_of_any_size_load_and_dead_tensors_have_no_effect():
     plain, whole = tiny(), tiny(build_dead_paths=True)
-    weights = published_weights(whole, seed=2)
+    weights = scaled_weights(whole, seed=2)
     buffers = {f"stages2.{i}.RetNetRelPos2d.{name}": np.ones(4) for i in range(4) for name in ("angle", "decay")}
     for model in (plain, whole):
         medkeras.checkpoints.load(model, {f"module.{n}": a for n, a in (weights | buffers).items()})
     x = uniform(2, 32, 32, 3)
     np.testing.assert_allclose(plain(x), whole(x), atol=1e-6)
     shifted = weights | {name: array + 1 for name, array in weights.items() if plain.is_unused(name)}
-    assert len(shifted) > len(published_weights(plain))
+    assert len(shifted) > len(scaled_weights(plain, 1))
     medkeras.checkpoints.load(whole, shifted)
     np.testing.assert_allclose(plain(x), whole(x), atol=1e-6)
 
@@ -143,7 +64,7 @@ def test_official_files_of_any_size_load_and_dead_tensors_have_no_effect():
 def test_norms_of_their_own_start_as_the_shared_ones():
     shared, own = tiny(), tiny(share_egf_norms=False)
     assert parameters(own) - parameters(shared) == 4 * 8  # one stage has a second layer
-    weights = published_weights(shared)
+    weights = scaled_weights(shared, 1)
     for model in (shared, own):
         medkeras.checkpoints.load(model, weights)
     x = uniform(2, 32, 32, 3)
@@ -152,7 +73,7 @@ def test_norms_of_their_own_start_as_the_shared_ones():
 
 def test_a_checkpoint_of_other_classes_loads_without_its_head_only_when_asked():
     model = tiny()
-    weights = published_weights(tiny(num_classes=9))
+    weights = scaled_weights(tiny(num_classes=9), 1)
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"conv_head.weight \(9, 32\)"):
         medkeras.checkpoints.load(model, weights)
@@ -348,7 +269,9 @@ def test_jax_gives_the_same(tmp_path):
     code = ON_JAX.replace("INPUT", str(tmp_path / "in.npz")).replace("OUTPUT", str(tmp_path / "out.npz"))
     code = code.replace("OPTIONS", json.dumps(options))
     environment = os.environ | {"KERAS_BACKEND": "jax"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=PARITY.parent.parent, timeout=600)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment, cwd=pathlib.Path(__file__).parent.parent, timeout=600
+    )
     found = np.load(tmp_path / "out.npz")
     for name, logits in expected.items():
         np.testing.assert_allclose(found[name], logits, atol=1e-5)

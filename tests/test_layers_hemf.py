@@ -135,22 +135,22 @@ def test_external_attention_equals_a_numpy_twin(heads, epsilon):
     np.testing.assert_allclose(ours["maps"], maps, atol=1e-6)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 1e-6])
-def test_a_thousand_extreme_inputs_give_no_nan(epsilon):
-    """Also where the share of every unit underflows to zero, 0 / 0 in the published code."""
+@pytest.mark.parametrize(("heads", "epsilon"), [(2, 0.0), (2, 1e-6), (1, 0.0)])
+def test_a_thousand_extreme_inputs_give_no_nan(heads, epsilon):
+    """Also where the share of every unit underflows to zero, 0 / 0 in the published code; one head is CAME's."""
     scales = 10.0 ** RNG.uniform(-30, 15, (1000, 1, 1, 1)) * 10.0 ** RNG.uniform(-6, 6, (1000, 4, 4, 1))
     x = (RNG.normal(size=(1000, 4, 4, 8)) * scales).astype("float32")
-    layer = randomize(layers.ExternalAttention(heads=2, memory=6, epsilon=epsilon), x[:1], 1.0)
+    layer = randomize(layers.ExternalAttention(heads=heads, memory=6, epsilon=epsilon), x[:1], 1.0)
     key = layer.key.numpy()
     with tf.GradientTape() as tape:
         inputs = tf.constant(x)
         tape.watch(inputs)
         seen = layer(inputs)
         loss = tf.reduce_sum(tf.tanh(seen["output"]) ** 2)
-    gradients = tape.gradient(loss, [inputs, layer.value.value])
+    gradients = tape.gradient(loss, [inputs, layer.key.value, layer.value.value])
     for values in (*seen.values(), *gradients):
         assert np.isfinite(np.asarray(values)).all()
-    logits = x.reshape(1000, 16, 2, 4) @ key
+    logits = x.reshape(1000, 16, heads, -1) @ key
     naive = np.exp(logits - logits.max(axis=1, keepdims=True))
     assert (naive.sum(axis=-1) == 0).sum() > 1000, "the case under test does not occur"
     if not epsilon:  # the weights of every place still sum to 1

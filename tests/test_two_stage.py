@@ -12,16 +12,15 @@ import pytest
 import tensorflow as tf
 from export_models import images as waves
 from export_models import randomize
-from harness import run_layer_test
 from scipy.special import expit, log_softmax, logit, softmax
 from spot_net import SpotNet
 
 import medkeras
 from medkeras.explain import class_map, localize
 from medkeras.export import check_builtin, compare, export_litert, export_saved_model
+from medkeras.layers import AttentionCrop
 from medkeras.models import TwoStage, two_stage
 from medkeras.models.dualattendmed import PROTOCOLS
-from medkeras.models.dualattendmed.layers import AttentionCrop
 
 TESTS = pathlib.Path(__file__).parent
 RNG = np.random.default_rng(0)
@@ -151,11 +150,6 @@ def test_constant_images_have_finite_answers(model):
     constant = np.array([0, 0.5, 1], "float32")[:, None, None, None] * np.ones((48, 56, 3), "float32")
     for protocol in PROTOCOLS:
         assert np.isfinite(two_stage(model, protocol)(constant)).all()
-
-
-def test_the_crop_layer_keeps_the_contract():
-    images, maps = (RNG.uniform(size=s).astype("float32") for s in ((2, 8, 8, 3), (2, 4, 4)))
-    run_layer_test(lambda **k: AttentionCrop(0.6, **k), [images, maps], weights=(0, 0))
 
 
 def test_it_has_the_contract_of_its_classifier(spots, tmp_path):

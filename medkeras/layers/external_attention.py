@@ -65,15 +65,16 @@ class ExternalAttention(keras.layers.Layer):
         """Returns what the places read, and what the units attended to."""
         *spatial, channels = inputs.shape[1:]
         places = math.prod(spatial)
-        x = ops.reshape(ops.cast(inputs, "float32"), (-1, places, self.heads, channels // self.heads))
-        logits = ops.matmul(x, self.key)
+        x = ops.reshape(ops.cast(inputs, "float32"), (-1, channels // self.heads))
+        logits = ops.reshape(ops.matmul(x, self.key), (-1, places, self.heads, self.memory))
         share = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         weights = ops.softmax(share, axis=-1)
         maps = ops.exp(share)
         if self.epsilon:
             total = ops.sum(maps, axis=-1, keepdims=True)
             weights = weights * (total / (total + self.epsilon))
-        output = ops.reshape(ops.matmul(weights, self.value), (-1, *spatial, channels))
+        output = ops.matmul(ops.reshape(weights, (-1, self.memory)), self.value)
+        output = ops.reshape(output, (-1, *spatial, channels))
         maps = ops.reshape(maps, (-1, *spatial, self.heads * self.memory))
         return {name: ops.cast(x, self.compute_dtype) for name, x in (("output", output), ("maps", maps))}
 

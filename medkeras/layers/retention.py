@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.layers.channel_dense import ChannelDense
+
 SLOWEST = 10_000.0  # ratio of the fastest rotation to the slowest
 
 
@@ -120,7 +122,7 @@ class AxialRetention(keras.layers.Layer):
                 f"Received: heads={self.heads}"
             )
         for name in ("query", "key", "value", "project"):
-            dense = keras.layers.Dense(
+            dense = ChannelDense(
                 channels,
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
                 dtype=self.dtype_policy,
@@ -136,43 +138,63 @@ class AxialRetention(keras.layers.Layer):
             name="local",
         )
         self.local.build(input_shape)
-        self._tables = [table[:, :, None] for table in rotary_tables(rows, columns, size)]
+        # Repeated for each head: a product that spreads a table over an inner axis is slow on a CPU.
+        tables = [np.repeat(table[:, :, None], self.heads, axis=2) for table in rotary_tables(rows, columns, size)]
+        self._tables = {"key": tables, "query": [(table * size**-0.5).astype(np.float32) for table in tables]}
         self._decays = [log_decay(n, self.heads, start=self.decay_start, span=self.decay_span) for n in (columns, rows)]
 
     def call(self, inputs: Any) -> dict[str, Any]:
         """Attends along rows and columns."""
-        size = inputs.shape[-1] // self.heads
         value = self.value(inputs)
-        query, key = self._rotate(self.query(inputs) * size**-0.5), self._rotate(self.key(inputs))
-        seen, rows = self._attend(query, key, value, self._decays[0])
-        turned = [ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, seen)]
-        seen, columns = self._attend(*turned, self._decays[1])
-        output = self.project(ops.transpose(seen, (0, 2, 1, 3)) + self.local(value))
-        return {"output": output, "rows": rows, "columns": columns}
+        query, key = self._rotate(self.query(inputs), "query"), self._rotate(self.key(inputs), "key")
+        # From (batch, row, column, head, channel) to lines first, then heads, and of keys the places last.
+        seen, rows = self._attend(
+            ops.transpose(query, (0, 1, 3, 2, 4)),
+            ops.transpose(key, (0, 1, 3, 4, 2)),
+            ops.transpose(self._split(value), (0, 1, 3, 2, 4)),
+            self._decays[0],
+        )
+        seen, columns = self._attend(
+            ops.transpose(query, (0, 2, 3, 1, 4)),
+            ops.transpose(key, (0, 2, 3, 4, 1)),
+            ops.transpose(seen, (0, 3, 2, 1, 4)),
+            self._decays[1],
+        )
+        seen = ops.reshape(ops.transpose(seen, (0, 3, 1, 2, 4)), (-1, *inputs.shape[1:]))
+        return {"output": self.project(seen + self.local(value)), "rows": rows, "columns": columns}
 
-    def _rotate(self, x: Any) -> Any:
-        """Turns the first half of each head's channels against the second, by the place's angle."""
-        shape = tuple(x.shape[1:])
-        half = shape[-1] // self.heads // 2
-        x = ops.reshape(x, (-1, *shape[:2], self.heads, 2 * half))
-        first, second = x[..., :half], x[..., half:]
-        sine, cosine = (ops.convert_to_tensor(table, x.dtype) for table in self._tables)
-        turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-        return ops.reshape(turned, (-1, *shape))
+    def _split(self, x: Any) -> Any:
+        """Splits the channels into heads."""
+        *places, channels = x.shape[1:]
+        return ops.reshape(x, (-1, *places, self.heads, channels // self.heads))
+
+    def _rotate(self, x: Any, kind: str) -> Any:
+        """Splits into heads and turns the first half of each head's channels against the second, by the place's angle.
+
+        Queries are divided by the root of a head's channels as well.
+        """
+        first, second = ops.split(self._split(x), 2, axis=-1)
+        sine, cosine = (ops.convert_to_tensor(table, x.dtype) for table in self._tables[kind])
+        return ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
     def _attend(self, query: Any, key: Any, value: Any, decay: np.ndarray) -> tuple[Any, Any]:
-        """Attends within each line of `(batch, lines, length, channels)`; returns what is seen, and the maps."""
-        lines, length, channels = query.shape[1:]
+        """Attends within each line; returns what is seen, and the maps.
+
+        Args:
+            query: `(batch, lines, heads, length, size)`.
+            key: `(batch, lines, heads, size, length)`.
+            value: `(batch, lines, heads, length, size)`.
+            decay: `(heads, length, length)`, added to the logits.
+        """
+        lines, heads, length, size = query.shape[1:]
         # Batch and lines are folded into one axis: LiteRT multiplies matrices of at most four axes fast.
-        query, key, value = (
-            ops.reshape(x, (-1, length, self.heads, channels // self.heads)) for x in (query, key, value)
-        )
-        logits = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
-        maps = ops.cast(ops.softmax(ops.cast(logits, "float32") + decay, axis=-1), value.dtype)
-        seen = ops.transpose(ops.matmul(maps, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
+        query, key, value = (ops.reshape(x, (-1, *x.shape[2:])) for x in (query, key, value))
+        logits = ops.cast(ops.matmul(query, key), "float32") + decay
+        maps = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
+        seen = ops.matmul(maps, value)
         return (
-            ops.reshape(seen, (-1, lines, length, channels)),
-            ops.reshape(maps, (-1, lines, self.heads, length, length)),
+            ops.reshape(seen, (-1, lines, heads, length, size)),
+            ops.reshape(maps, (-1, lines, heads, length, length)),
         )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.layers.channel_dense import ChannelDense
+
 APART = -100.0  # added to the logits of places that only the shift has brought together, as published
 PADDED = -1e9
 
@@ -55,7 +57,7 @@ class WindowAttention(keras.layers.Layer):
         if channels % self.heads:
             raise ValueError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
         for name, units in (("qkv", 3 * channels), ("project", channels)):
-            dense = keras.layers.Dense(
+            dense = ChannelDense(
                 units,
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
                 dtype=self.dtype_policy,

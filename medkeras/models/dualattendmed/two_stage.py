@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.layers import AttentionCrop
 from medkeras.layers.attention_crop import PEAKS
 from medkeras.models.base import ImageClassifier
-from medkeras.models.dualattendmed.layers import AttentionCrop
 from medkeras.models.explain_points import Grid, Tokens
 from medkeras.tasks import is_multilabel
 
@@ -109,10 +109,7 @@ class TwoStage(ImageClassifier):
         self.peak, self.average, self.flips, self.point = peak, average, bool(flips), point
         # The first look is the classifier's own graph, so that its explain points can be cut as ever.
         image, attention = classifier.input, _attention(classifier, point)
-        zooms = [
-            AttentionCrop(t, padding=p, peak=peak, dtype="float32", name=f"crop_{i}")
-            for i, (t, p) in enumerate(self.crops)
-        ]
+        zooms = [AttentionCrop(t, padding=p, peak=peak, name=f"crop_{i}") for i, (t, p) in enumerate(self.crops)]
         looks = [classifier.output, *(classifier(zoom([image, attention])) for zoom in zooms)]
         if flips:
             first = keras.Model(image, [classifier.output, attention], name="first_look")

@@ -5,18 +5,20 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.layers import ChannelDense, SteadyBatchNorm, SteadyLayerNorm
+
 CELL = 32  # pixels per cell of the last stage
 NORM_EPSILON = 1e-6  # larger values would swallow what external attention gives at first: about 1e-4
 
 
 def channel_norm(name: str, *, epsilon: float = NORM_EPSILON) -> keras.layers.Layer:
     """Returns a normalisation of each place over its channels."""
-    return keras.layers.LayerNormalization(epsilon=epsilon, name=name)
+    return SteadyLayerNorm(epsilon=epsilon, name=name)
 
 
 def batch_norm(name: str) -> keras.layers.Layer:
     """Returns a BatchNorm with the published constants."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
+    return SteadyBatchNorm(momentum=0.9, epsilon=1e-5, name=name)
 
 
 def branch_conv(filters: int, kernel: int, *, std: float, name: str, stride: int = 1) -> keras.layers.Layer:
@@ -40,7 +42,7 @@ def branch_depthwise(kernel: int, *, std: float, name: str) -> keras.layers.Laye
 
 def branch_linear(units: int, *, name: str, use_bias: bool = True, **kwargs: Any) -> keras.layers.Layer:
     """Returns a linear layer of a branch."""
-    return keras.layers.Dense(
+    return ChannelDense(
         units,
         use_bias=use_bias,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
@@ -57,7 +59,7 @@ def uniform_kernel() -> keras.initializers.Initializer:
 def fusion_linear(units: int, inputs: int, *, name: str, use_bias: bool = True) -> keras.layers.Layer:
     """Returns a 1x1 convolution of a fusion block; `inputs` is its number of input channels."""
     bound = inputs**-0.5
-    return keras.layers.Dense(
+    return ChannelDense(
         units,
         use_bias=use_bias,
         kernel_initializer=uniform_kernel(),
