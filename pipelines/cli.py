@@ -7,9 +7,10 @@ import pathlib
 import re
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.table import Table
 
@@ -18,8 +19,21 @@ from pipelines.cli_options import DATA, OUTPUT, TRAINING, option
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
+PREPARE = "data prepare"
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands; `data prepare` is one of them, beside `data SOURCE`, and not a source of that name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Finds the command that words call."""
+        is_prepare = args[:2] == PREPARE.split()
+        return super().resolve_command(ctx, [PREPARE, *args[2:]] if is_prepare else args)
+
+
 app = typer.Typer(
     name="medkeras",
+    cls=Commands,
     help="Medical images in; a trained, evaluated, explained and exported model out.",
     no_args_is_help=True,
     add_completion=False,
@@ -155,6 +169,37 @@ def data(
         )
 
 
+@app.command(PREPARE, epilog="Example: medkeras data prepare isic2018 --from downloads/isic --to data/isic2018")
+def data_prepare(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name that `medkeras recipes` lists.")],
+    source: Annotated[
+        pathlib.Path,
+        typer.Option(
+            "--from", help="The download: a folder, an archive, or a folder of archives.", metavar="DOWNLOADED"
+        ),
+    ],
+    to: Annotated[pathlib.Path, typer.Option(help="The folder to make; the same command goes on with it.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="grouped, or published: by image, to compare with published figures (where there is one)."),
+    ] = None,
+) -> None:
+    """Lay a downloaded data set out for a recipe: class folders and an index."""
+    from pipelines.recipes.prepare import prepare
+
+    prepare(recipe, source, to, split=split, console=Console())
+
+
+@app.command(epilog="Example: medkeras recipes isic2018")
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Show this one whole.")] = None,
+) -> None:
+    """List the recipes of published systems, or show one: data, layout, figures, command."""
+    from pipelines.recipes.describe import describe, overview
+
+    Console().print(overview() if name is None else describe(name), soft_wrap=name is not None)
+
+
 @app.command(epilog="Example: medkeras models")
 def models() -> None:
     """List the models with their input sizes and parameters."""
@@ -175,15 +220,26 @@ def models() -> None:
 
 @app.command(epilog="Example: medkeras train --data phantom --model focusnet2d --run runs/first --epochs 10")
 def train(
+    context: typer.Context,
     data: options.Source,
-    model: Annotated[str, typer.Option(help="A name that `medkeras models` lists.")],
     run: Annotated[pathlib.Path, typer.Option(help="Folder of the run; the same command continues it.")],
+    model: Annotated[
+        str | None, typer.Option(help="A name that `medkeras models` lists; a recipe has one already.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Train as published: a name that `medkeras recipes` lists, or a .yaml; --data is then what "
+            "`medkeras data prepare` made, and any other option overrides the recipe's."
+        ),
+    ] = None,
     epochs: Annotated[int, option(TRAINING, "Passes over the training images.")] = 20,
     seed: options.Seed = 0,
     task: options.Task = None,
     image_size: options.ImageSize = None,
     channels: options.Channels = None,
     preprocess: options.Preprocess = None,
+    train_preprocess: options.TrainPreprocess = None,
     fractions: options.Fractions = "0.7,0.1,0.2",
     folds: options.Folds = None,
     fold: options.Fold = 0,
@@ -203,8 +259,23 @@ def train(
         str,
         option(TRAINING, "Augmentation of training images; none leaves it out."),
     ] = "standard",
-    learning_rate: Annotated[float, option(TRAINING, "Peak of the schedule (warm-up, then cosine).")] = 1e-3,
-    weight_decay: Annotated[float, option(TRAINING, "Of AdamW.")] = 1e-4,
+    optimizer: Annotated[str, option(TRAINING, "adamw, sgd or adam.")] = "adamw",
+    momentum: Annotated[float, option(TRAINING, "Of sgd.")] = 0.9,
+    learning_rate: Annotated[float, option(TRAINING, "Peak of the schedule.")] = 1e-3,
+    weight_decay: Annotated[float, option(TRAINING, "Decoupled for adamw, in the gradient for sgd and adam.")] = 1e-4,
+    decay_vectors: Annotated[
+        bool,
+        option(TRAINING, "Biases and weights of norms decay too.", "--decay-vectors/--no-decay-vectors"),
+    ] = True,
+    schedule: Annotated[str, option(TRAINING, "After the warm-up: cosine, step or constant.")] = "cosine",
+    warm_up: Annotated[
+        float | None, option(TRAINING, "Epochs of a linear rise; 5 % of all steps by default.", metavar="EPOCHS")
+    ] = None,
+    warm_up_start: Annotated[float, option(TRAINING, "Where it rises from, as a share of the peak.")] = 0.0,
+    step_epochs: Annotated[int, option(TRAINING, "Epochs between the steps of the schedule step.")] = 10,
+    step_factor: Annotated[float, option(TRAINING, "Factor of each of them.")] = 0.1,
+    end_factor: Annotated[float, option(TRAINING, "Where cosine ends, as a share of the peak.")] = 0.0,
+    clip_norm: Annotated[float | None, option(TRAINING, "Largest norm of all gradients together.")] = None,
     loss: Annotated[str, option(TRAINING, "cross-entropy or focal.")] = "cross-entropy",
     balance: Annotated[
         str, option(TRAINING, "none, class-weights, effective-number, oversample, undersample or sqrt-sample.")
@@ -237,42 +308,58 @@ def train(
     """Train a model, or continue a training that was interrupted."""
     from pipelines.jobs.config import TrainConfig
 
-    config = TrainConfig(
-        data=data,
-        model=model,
-        run=str(run),
-        task=task,
-        image_size=options.image_size(image_size),
-        channels=channels,
-        preprocess=tuple(preprocess or ()),
-        batch_size=batch_size,
-        augment=augment,
-        fractions=options.fractions(fractions),
-        folds=folds,
-        fold=fold,
-        split_file=None if split_file is None else str(split_file),
-        group_duplicates=group_duplicates,
-        leakage=leakage,
-        on_error=on_error,
-        source_options=options.source_options(
+    fields = {
+        "data": data,
+        "model": model,
+        "run": str(run),
+        "task": task,
+        "image_size": options.image_size(image_size),
+        "channels": channels,
+        "preprocess": tuple(preprocess or ()),
+        "train_preprocess": options.steps(train_preprocess),
+        "batch_size": batch_size,
+        "augment": augment,
+        "fractions": options.fractions(fractions),
+        "folds": folds,
+        "fold": fold,
+        "split_file": None if split_file is None else str(split_file),
+        "group_duplicates": group_duplicates,
+        "leakage": leakage,
+        "on_error": on_error,
+        "source_options": options.source_options(
             patient_pattern, label_column, patient_column, split_column, source_option
         ),
-        model_options=options.key_values(model_option, "--model-option"),
-        pretrained=pretrained,
-        training=training,
-        training_options=options.key_values(training_option, "--training-option"),
-        epochs=epochs,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        loss=loss,
-        balance=balance,
-        monitor=monitor,
-        patience=patience,
-        cache=None if cache is None else str(cache),
-        data_service=data_service,
-        tensorboard=tensorboard,
-        seed=seed,
-    )
+        "model_options": options.key_values(model_option, "--model-option"),
+        "pretrained": None if pretrained == "none" else pretrained,
+        "training": training,
+        "training_options": options.key_values(training_option, "--training-option"),
+        "epochs": epochs,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "decay_vectors": decay_vectors,
+        "schedule": schedule,
+        "warm_up": warm_up,
+        "warm_up_start": warm_up_start,
+        "step_epochs": step_epochs,
+        "step_factor": step_factor,
+        "end_factor": end_factor,
+        "clip_norm": clip_norm,
+        "loss": loss,
+        "balance": balance,
+        "monitor": monitor,
+        "patience": patience,
+        "cache": None if cache is None else str(cache),
+        "data_service": data_service,
+        "tensorboard": tensorboard,
+        "seed": seed,
+    }
+    if recipe is not None:
+        fields = options.over_recipe(recipe, fields, given=options.given(context))
+    elif model is None:
+        raise ValueError("A training needs --model, or a --recipe that names one. Received: neither")
+    config = TrainConfig(**fields)
     with _console() as console:
         from pipelines.jobs.train import train as run_training
 
@@ -302,6 +389,7 @@ def evaluate(
         str | None,
         typer.Option(help="train, val or test; by default test, and all of another source.", rich_help_panel=DATA),
     ] = None,
+    two_stage: options.TwoStage = None,
     patient_pattern: options.PatientPattern = None,
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
@@ -314,7 +402,7 @@ def evaluate(
         from pipelines.jobs.evaluate import evaluate_run
 
         chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
-        evaluate_run(run, data=data, split=split, seed=seed, console=console, **chosen)
+        evaluate_run(run, data=data, split=split, two_stage=two_stage, seed=seed, console=console, **chosen)
 
 
 @app.command(epilog="Example: medkeras predict runs/first scans/ --out predictions.csv")
@@ -323,13 +411,14 @@ def predict(
     inputs: options.Inputs,
     out: Annotated[pathlib.Path, typer.Option(help="The .csv to write.")],
     on_error: options.OnError = "raise",
+    two_stage: options.TwoStage = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
 ) -> None:
     """Predict image files: a table of probabilities and decisions."""
     with _console() as console:
         from pipelines.jobs.predict import predict_run
 
-        predict_run(run, inputs, out, on_error=on_error, batch_size=batch_size, console=console)
+        predict_run(run, inputs, out, on_error=on_error, two_stage=two_stage, batch_size=batch_size, console=console)
 
 
 @app.command(epilog="Example: medkeras explain runs/first scan.png --out maps")
@@ -360,7 +449,7 @@ def localize(
     data: options.OtherSource = None,
     maps: Annotated[
         list[str] | None,
-        typer.Option("--map", help="An explain point, or class_map; repeatable; attention and class_map by default."),
+        typer.Option("--map", help="attention, class_map, evidence_map (these by default) or an explain point."),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Share of a map's range; chosen on the run's validation masks by default.")
@@ -400,10 +489,7 @@ def export(
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="saved_model or litert; both by default.")
     ] = None,
-    two_stage: Annotated[
-        str | None,
-        typer.Option(help="Look twice, with crops by attention: dualattendmed, ws-dan or cal.", metavar="PROTOCOL"),
-    ] = None,
+    two_stage: options.TwoStage = None,
 ) -> None:
     """Export a run as SavedModel and LiteRT file, compared with Keras on real images."""
     with _console() as console:

@@ -18,6 +18,10 @@ def option(panel: str, help: str, *names: str, metavar: str | None = None) -> An
 
 Run = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A folder that `medkeras train` made.")]
 Inputs = Annotated[list[pathlib.Path], typer.Argument(metavar="INPUT...", help="Image files, folders or .npz files.")]
+TwoStage = Annotated[
+    str | None,
+    typer.Option(help="Look twice, with crops by attention: dualattendmed, ws-dan or cal.", metavar="PROTOCOL"),
+]
 SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."
 Source = Annotated[str, option(DATA, SOURCE_HELP, "--data", metavar="SOURCE")]
 OtherSource = Annotated[
@@ -32,12 +36,18 @@ Preprocess = Annotated[
     list[str] | None,
     option(DATA, "A step on the stored images, as clahe or clahe:clip=3; repeatable, in order.", metavar="STEP"),
 ]
+TrainPreprocess = Annotated[
+    list[str] | None,
+    option(DATA, "A step of the training images in place of those of --preprocess; none for no step.", metavar="STEP"),
+]
 Folds = Annotated[int | None, option(DATA, "Cross-validation in so many parts.")]
 Fold = Annotated[int, option(DATA, "Which part is the test split, from 0.")]
 SplitFile = Annotated[
     pathlib.Path | None, option(DATA, "A .csv of id and split of every image, as splits.csv of a run.")
 ]
-GroupDuplicates = Annotated[bool, option(DATA, "Keep images that look the same in one split.", "--group-duplicates")]
+GroupDuplicates = Annotated[
+    bool, option(DATA, "Keep images that look the same in one split.", "--group-duplicates/--no-group-duplicates")
+]
 Leakage = Annotated[str, option(DATA, "stop, warn or off: when splits share a patient, an image or its copy.")]
 Cache = Annotated[pathlib.Path | None, option(DATA, "Folder that keeps decoded images for all trainings.")]
 DataService = Annotated[
@@ -138,3 +148,54 @@ def fractions(text: str) -> tuple[float, ...]:
     except ValueError as error:
         raise ValueError(f"--fractions must be three numbers, as 0.7,0.1,0.2. Received: {text}") from error
     return first, second, third
+
+
+def steps(words: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Returns preprocessing steps, none of them for the word `none`.
+
+    Example:
+        >>> steps(["none"]), steps(["clahe", "square"]), steps(None)
+        ((), ('clahe', 'square'), None)
+    """
+    if words is None:
+        return None
+    return () if list(words) == ["none"] else tuple(words)
+
+
+# Words of the command line that make up one field of a configuration.
+PARTS = {
+    "source_options": ("patient_pattern", "label_column", "patient_column", "split_column", "source_option"),
+    "model_options": ("model_option",),
+    "training_options": ("training_option",),
+}
+
+
+def given(context: typer.Context) -> set[str]:
+    """Returns the fields of a configuration that the user gave on the command line."""
+    words = {name for name in context.params if context.get_parameter_source(name).name != "DEFAULT"}
+    return words | {field for field, parts in PARTS.items() if words & set(parts)}
+
+
+def over_recipe(recipe: str, fields: dict[str, Any], *, given: set[str]) -> dict[str, Any]:
+    """Returns the fields of a recipe, with what the user gave in their place; options of each kind are joined.
+
+    With another model or way of training than the recipe's, its options for that one are left out.
+
+    Args:
+        recipe: As for `pipelines.recipes.load`.
+        fields: All fields of a configuration, as the command line has them.
+        given: Names of those that the user gave.
+
+    Raises:
+        FileNotFoundError: If the data are not prepared.
+        ValueError: If the recipe is unknown, or the data were prepared by another.
+    """
+    from pipelines.recipes import load
+
+    trained = load(recipe).training(fields["data"])
+    for name in ("model", "training"):
+        if name in given and fields[name] != trained.get(name, fields[name]):
+            trained.pop(f"{name}_options", None)
+    own = {name: fields[name] for name in given & fields.keys() if name != "data"}
+    joined = {name: trained.get(name, {}) | own[name] for name in PARTS.keys() & own.keys()}
+    return fields | {k: tuple(v) if isinstance(v, list) else v for k, v in trained.items()} | own | joined

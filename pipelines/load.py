@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pipelines.input_pipeline import InputPipeline
     from pipelines.records import DatasetInfo, Records
 
+# What of records a preprocessing step changes.
+IMAGES_OF_RECORDS = ("read", "read_mask", "read_shape", "fingerprint")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Splits:
@@ -71,12 +74,16 @@ class Splits:
         """Returns the images of any split once, unaugmented, in the order of its records."""
         return self.pipelines[split].batches()
 
-    def arrays(self, split: str) -> "tuple[np.ndarray, np.ndarray]":
-        """Returns all images and labels of a split as numpy arrays, in the order of its records."""
-        import numpy as np
+    def arrays(self, split: str) -> "tuple[np.ndarray, Any]":
+        """Returns all images and labels of a split as numpy arrays, in the order of its records.
 
-        images, labels = zip(*self.batches(split).as_numpy_iterator(), strict=True)
-        return np.concatenate(images), np.concatenate(labels)
+        With masks, the labels are a dictionary of `label` and `mask`, as in the batches.
+        """
+        import numpy as np
+        import tensorflow as tf
+
+        batches = self.batches(split).as_numpy_iterator()
+        return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def load(
@@ -86,6 +93,7 @@ def load(
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
     preprocess: Sequence[Any] = (),
+    train_preprocess: Sequence[Any] | None = None,
     batch_size: int = 32,
     seed: int = 0,
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
@@ -113,6 +121,7 @@ def load(
         channels: 1 for grey, 3 for colour; by default the images' own.
         preprocess: Steps on the stored images, by name (`"clahe:clip=3"`) or as objects, see
             `pipelines.preprocess`.
+        train_preprocess: Steps of the training images in their place; by default the same.
         batch_size: Images per batch, at least 1.
         seed: Chooses the splits, and the order and augmentation of every epoch.
         fractions: Shares of train, val and test, for splits that the source does not give.
@@ -142,7 +151,7 @@ def load(
         FileNotFoundError: If the source does not exist.
 
     Example:
-        >>> data = load("phantom", image_size=32, batch_size=8)
+        >>> data = load("phantom", images=90, image_size=32, batch_size=8)
         >>> images, labels = next(iter(data.train))
         >>> images.shape
         TensorShape([8, 32, 32, 1])
@@ -155,6 +164,8 @@ def load(
     if data_service and not cache:
         raise ValueError(f"Workers share the images through `cache`. Received: data_service={data_service!r}")
     training = {"augmentations": choose(augment), "data_service": data_service}
+    if train_preprocess is not None:
+        source, task, source_options = open_records(source, task=task, on_error=on_error, **source_options), None, {}
     opened = open_splits(
         source,
         task=task,
@@ -172,11 +183,15 @@ def load(
     training["class_counts"] = _class_counts(opened.splits["train"], resample)
     image_shape = common_shape(opened.records, image_size=image_size, channels=channels)
     always = {"image_shape": image_shape, "batch_size": batch_size, "seed": seed}
-    stored = _storage(opened.records, image_shape, cache, memory_limit)
+    stored, seen = _storage(opened.records, image_shape, cache, memory_limit), dict(opened.splits)
+    storage = dict.fromkeys(seen, stored)
+    if train_preprocess is not None:
+        seen["train"] = _preprocessed_as(source, seen["train"], train_preprocess)
+        storage["train"] = _storage(seen["train"], image_shape, cache, memory_limit)
     pipelines = {}
-    for name, part in opened.splits.items():
+    for name, part in seen.items():
         options = always | (training if name == "train" else {})
-        pipelines[name] = _pipeline(part, stored, masks=masks, **options)
+        pipelines[name] = _pipeline(part, storage[name], masks=masks, **options)
     return Splits(
         info=_describe(opened.splits, image_shape),
         records=opened.splits,
@@ -292,6 +307,15 @@ def open_records(
     else:
         records = _with_task(source, task)
     return preprocessed(records, preprocess) if preprocess else records
+
+
+def _preprocessed_as(stored: "Records", part: "Records", steps: Sequence[Any]) -> "Records":
+    """Returns the records of a part with other steps than the part has."""
+    from pipelines.preprocess import preprocess
+
+    position = {name: i for i, name in enumerate(stored.table["id"])}
+    chosen = preprocess(stored.select([position[name] for name in part.table["id"]]), steps)
+    return dataclasses.replace(part, **{name: getattr(chosen, name) for name in IMAGES_OF_RECORDS})
 
 
 def _with_task(records: "Records", task: str | None) -> "Records":

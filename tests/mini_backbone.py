@@ -12,6 +12,8 @@ backbones.RESNETS["resnet_mini"] = backbones.ResNetSize((1,), filters=(64,))
 OPTIONS = {"backbone": "resnet_mini", "attention_maps": 4, "reduction": 4}
 
 
-@pytest.fixture(autouse=True)
-def mini_backbone(monkeypatch):
-    monkeypatch.setitem(backbones.RESNETS, "resnet_mini", backbones.ResNetSize((1,), filters=(64,)))
+@pytest.fixture(autouse=True, scope="module")
+def mini_backbone():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbones.RESNETS, "resnet_mini", backbones.ResNetSize((1,), filters=(64,)))
+        yield

@@ -72,15 +72,29 @@ def test_help_needs_no_tensorflow_and_names_every_command():
     code = "import sys; from pipelines.cli import main; main(['--help']); print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")
-    for command in ("demo", "data", "models", "train", "evaluate", "predict", "explain", "localize", "export"):
+    for command in ("demo", "data", "models", "recipes", "train", "evaluate", "predict", "explain", "localize"):
         assert command in done.stdout
+    assert "data prepare" in done.stdout and "export" in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "data", "models", "train", "evaluate", "predict", "explain", "localize", "export"]
+    "command",
+    [
+        "demo",
+        "data",
+        "data prepare",
+        "models",
+        "recipes",
+        "train",
+        "evaluate",
+        "predict",
+        "explain",
+        "localize",
+        "export",
+    ],
 )
 def test_every_command_has_an_example_that_parses(command, capsys):
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     assert f"Example: medkeras {command}" in capsys.readouterr().out
 
 
@@ -95,7 +109,8 @@ def test_models_lists_sizes(capsys, monkeypatch):
     ("arguments", "named"),
     [
         (["paint"], "paint"),
-        (["train", "--data", "phantom"], "--model"),
+        (["train", "--data", "phantom"], "--run"),
+        (["train", "--data", "phantom", "--run", "r"], "--model"),
         (["train", "--data", "phantom", "--model", "m", "--run", "r", "--epochs", "many"], "--epochs"),
         (["train", "--data", "phantom", "--model", "m", "--run", "r", "--epochs", "0"], "epochs=0"),
         (["train", "--data", "phantom", "--model", "m", "--run", "r", "--image-size", "big"], "big"),

@@ -52,6 +52,7 @@ def test_many_classes_agree_with_scikit_learn(task):
         "balanced_accuracy": metrics.balanced_accuracy_score(labels, chosen),
         "mcc": metrics.matthews_corrcoef(labels, chosen),
         "kappa": metrics.cohen_kappa_score(labels, chosen, weights=weights),
+        "cohen_kappa": metrics.cohen_kappa_score(labels, chosen),
     }
     assert {key: result[key] for key in overall} == pytest.approx(overall)
     precision, sensitivity, f1, support = metrics.precision_recall_fscore_support(labels, chosen)
@@ -69,6 +70,11 @@ def test_many_classes_agree_with_scikit_learn(task):
         )
     assert result["macro"]["auc"] == pytest.approx(metrics.roc_auc_score(labels, scores, multi_class="ovr"))
     assert result["macro"]["f1"] == pytest.approx(f1.mean())
+    weighted = metrics.precision_recall_fscore_support(labels, chosen, average="weighted")
+    found = [result["weighted"][name] for name in ("precision", "sensitivity", "f1")]
+    assert found == pytest.approx(weighted[:3]) and found[1] == pytest.approx(result["accuracy"])
+    auc = metrics.roc_auc_score(labels, scores, multi_class="ovr", average="weighted")
+    assert result["weighted"]["auc"] == pytest.approx(auc)
 
 
 def test_binary_reports_the_positive_class():
@@ -85,6 +91,7 @@ def test_binary_reports_the_positive_class():
     }
     assert result["macro"] == pytest.approx(expected)
     assert result["per_class"]["yes"] == pytest.approx(expected | {"support": labels.sum()})
+    assert result["weighted"]["f1"] == pytest.approx(metrics.f1_score(labels, chosen, average="weighted"))
     assert result["per_class"]["no"]["sensitivity"] == pytest.approx(expected["specificity"])
 
 
@@ -111,6 +118,8 @@ def test_unknown_labels_are_left_out_label_by_label():
     for key in rows[0]:
         found = result["macro"][key] if key in result["macro"] else result[key]
         assert found == pytest.approx(np.mean([row[key] for row in rows]))
+    support = [measured["support"] for measured in result["per_class"].values()]
+    assert result["weighted"]["f1"] == pytest.approx(np.average([row["f1"] for row in rows], weights=support))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -182,7 +191,7 @@ def test_a_class_that_is_never_predicted_has_no_precision():
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.2, 0.2]])
     result = evaluate([0, 1, 2], probabilities, task="multiclass", class_names=names(3))
     assert math.isnan(result["per_class"]["c2"]["precision"]) and result["per_class"]["c2"]["f1"] == 0
-    assert result["macro"]["precision"] == pytest.approx((0.5 + 1) / 2)
+    assert result["macro"]["precision"] == result["weighted"]["precision"] == pytest.approx((0.5 + 1) / 2)
 
 
 def test_a_constant_answer_is_worth_nothing():

@@ -2,6 +2,7 @@
 
 import shutil
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,15 +11,16 @@ from mini_backbone import OPTIONS, mini_backbone  # noqa: F401  registers it for
 from safetensors.numpy import save_file
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 
-from medkeras.models import DualAttendMed, backbones
+from medkeras.evaluation import choose_operating_point
+from medkeras.models import DualAttendMed, backbones, two_stage
 from medkeras.models.dualattendmed.training import WEIGHTS
 from pipelines.callbacks import SaveEpochs
 from pipelines.cli import main
 from pipelines.jobs.build import build_training, weighted
-from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.evaluate import evaluate_run
-from pipelines.jobs.train import train
-from pipelines.jobs.trained import load_model
+from pipelines.jobs.train import train, write_beginning
+from pipelines.jobs.trained import load_model, predict_records
 
 SMALL = {
     "data": "phantom",
@@ -37,7 +39,10 @@ def small(run, **changes):
     return TrainConfig(run=str(run), **(SMALL | changes))
 
 
-def test_a_killed_training_by_attention_goes_on_to_the_bit(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One training in one go, and one that was killed after the first epoch and went on."""
+    folder = tmp_path_factory.mktemp("runs")
     options = {"mask": True, "weights": {"alignment": 0.2}, "crop_threshold": [0.3, 0.5]}
     changes = {"training_options": options, "balance": "class-weights"}
     save = SaveEpochs.on_epoch_end
@@ -45,19 +50,26 @@ def test_a_killed_training_by_attention_goes_on_to_the_bit(tmp_path, monkeypatch
     def keep_a_copy(self, epoch, logs=None):
         save(self, epoch, logs)
         if epoch == 0:
-            shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+            shutil.copytree(folder / "whole", folder / "killed")
 
-    monkeypatch.setattr(SaveEpochs, "on_epoch_end", keep_a_copy)
-    whole = train(small(tmp_path / "whole", **changes))
-    monkeypatch.setattr(SaveEpochs, "on_epoch_end", save)
-    assert len(pd.read_csv(tmp_path / "killed" / "history.csv")) == 1
-    killed = train(small(tmp_path / "killed", **changes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SaveEpochs, "on_epoch_end", keep_a_copy)
+        whole = train(small(folder / "whole", **changes))
+    assert len(pd.read_csv(folder / "killed" / "history.csv")) == 1
+    return whole, train(small(folder / "killed", **changes))
+
+
+def test_a_killed_training_by_attention_goes_on_to_the_bit(runs):
+    whole, killed = runs
     for name in ("history.csv", "operating_point.json", "config.yaml"):
         assert (killed / name).read_text() == (whole / name).read_text()
     ends = [np.load(run / "checkpoints/00002/variables.npz") for run in (killed, whole)]
     for name in ends[0].files:
         np.testing.assert_array_equal(ends[0][name], ends[1][name])
 
+
+def test_the_history_has_every_term_of_the_loss(runs):
+    whole, _ = runs
     history = pd.read_csv(whole / "history.csv")
     assert {"loss", "auc", "val_loss", "val_auc", *WEIGHTS} <= set(history)
     assert not {f"val_{name}" for name in WEIGHTS} & set(history)
@@ -65,7 +77,31 @@ def test_a_killed_training_by_attention_goes_on_to_the_bit(tmp_path, monkeypatch
     np.testing.assert_allclose(history["loss"], terms, rtol=1e-4)
     model = load_model(whole)
     assert type(model) is DualAttendMed and model.attention_maps == 4
-    assert evaluate_run(whole.path)["split"] == "test"
+
+
+def test_two_looks_are_measured_and_predicted_at_a_threshold_of_their_own(runs, tmp_path, capsys):
+    whole, _ = runs
+    once, twice = evaluate_run(whole.path), evaluate_run(whole.path, two_stage="cal")
+    assert (once["split"], once["two_stage"], twice["split"], twice["two_stage"]) == ("test", None, "test", "cal")
+    config, model = TrainConfig.from_run(whole), two_stage(load_model(whole), "cal")
+    seen = {split: predict_records(model, load_split(config, split)) for split in ("val", "test")}
+    point = choose_operating_point(load_split(config, "val").labels, seen["val"], task="binary")
+    assert twice["operating_point"]["thresholds"] == pytest.approx(point.thresholds, abs=1e-5)
+    table = pd.read_csv(whole / "evaluations/two_stage_cal-test/predictions.csv")
+    np.testing.assert_allclose(table["probability_lesion"], seen["test"][:, 1], atol=1e-5)
+    assert not np.allclose(table["probability_lesion"], pd.read_csv(whole / "predictions.csv")["probability_lesion"])
+
+    # The threshold is frozen: prediction needs no validation images, and a training that goes on chooses anew.
+    frozen = whole / "operating_point_two_stage_cal.json"
+    frozen.write_text(frozen.read_text().replace(str(twice["operating_point"]["thresholds"][0]), "2.0"))
+    cv2.imwrite(str(tmp_path / "scan.png"), np.full((20, 20), 90, np.uint8))
+    words = ["predict", str(whole.path), str(tmp_path / "scan.png"), "--out", str(tmp_path / "out.csv")]
+    assert main([*words, "--two-stage", "cal"]) == 0
+    assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == ["healthy"]
+    assert main([*words, "--two-stage", "thrice"]) == 2
+    assert "Received: protocol='thrice'" in capsys.readouterr().err
+    write_beginning(whole, config, load_data(config))
+    assert not frozen.exists() and not (whole / "operating_point.json").exists()
 
 
 def test_the_state_of_the_training_is_in_the_checkpoint():
@@ -152,7 +188,7 @@ def test_what_model_or_source_do_not_have_is_refused(tmp_path):
     with pytest.raises(ValueError, match="models with a backbone. Received: tiny_net, pretrained='weights'"):
         build_training(small("unused", **plain, training="plain", pretrained="weights"), data)
     for option in ("seed", "classifier", "crop"):
-        with pytest.raises(ValueError, match=f"one of augment, .*mask.* Received: {option}"):
+        with pytest.raises(ValueError, match=f"one of crop_threshold, .*mask.* Received: {option}"):
             build_training(small("unused", training_options={option: 1}), data)
     with pytest.raises(ValueError, match="Received: padding=2"):
         build_training(small("unused", training_options={"padding": 2}), data)

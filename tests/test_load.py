@@ -63,6 +63,14 @@ def test_arrays_are_the_images_in_record_order_unaugmented(split):
     np.testing.assert_array_equal(labels, data.records[split].labels)
 
 
+def test_arrays_hold_the_masks_too():
+    data = pipelines.load("phantom", images=70, image_size=16, batch_size=4, masks=True)
+    images, labels = data.arrays("val")
+    np.testing.assert_array_equal(labels["label"], data.records["val"].labels)
+    assert labels["mask"].shape == images.shape[:-1] and set(np.unique(labels["mask"])) == {0, 1}
+    assert not labels["mask"][labels["label"] == 0].any()
+
+
 def test_plain_keras_trains_on_it(phantom):
     model = keras.Sequential([keras.Input(phantom.info.image_shape), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -9,7 +9,7 @@ import numpy as np
 from medkeras.tasks import is_multilabel
 
 RATES = ("sensitivity", "specificity", "precision", "f1")
-AGREEMENTS = ("accuracy", "balanced_accuracy", "mcc", "kappa")
+AGREEMENTS = ("accuracy", "balanced_accuracy", "mcc", "kappa", "cohen_kappa")
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, *, num_classes: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def agreement(matrix: np.ndarray, *, ordered: bool = False) -> dict[str, float]:
 
     Args:
         matrix: `(classes, classes)`, rows true, columns predicted.
-        ordered: Weighs a disagreement in kappa by the square of its distance.
+        ordered: Weighs a disagreement in `kappa` by the square of its distance; `cohen_kappa` never does.
 
     Reference:
         Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, 2004.
@@ -104,6 +104,7 @@ def agreement(matrix: np.ndarray, *, ordered: bool = False) -> dict[str, float]:
         "balanced_accuracy": mean_of_defined(_ratio(np.diag(matrix), true)),
         "mcc": _correlation(matrix, total, true, predicted) if several else np.nan,
         "kappa": _kappa(matrix, total, true, predicted, ordered) if several else np.nan,
+        "cohen_kappa": _kappa(matrix, total, true, predicted, False) if several else np.nan,
     }
 
 
@@ -150,6 +151,19 @@ def mean_of_defined(values: np.ndarray | list[float]) -> float:
     values = np.asarray(values)
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else np.nan
+
+
+def weighted_mean(values: np.ndarray | list[float], weights: np.ndarray | list[float]) -> float:
+    """Returns the weighted mean of the values that are not NaN; NaN if they weigh nothing.
+
+    Example:
+        >>> weighted_mean([0.5, float("nan"), 1.0], [3, 9, 1])
+        0.625
+    """
+    values, weights = np.asarray(values), np.asarray(weights, np.float64)
+    defined = ~np.isnan(values)
+    total = weights[defined].sum()
+    return float(values[defined] @ weights[defined] / total) if total > 0 else np.nan
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

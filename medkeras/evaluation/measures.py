@@ -21,8 +21,8 @@ def named_measure(name: str, *, task: str, operating_point: OperatingPoint | Non
     It is a function of labels and probabilities, checked ones, as `check_predictions` returns them.
 
     Args:
-        name: `auc`, `average_precision`, `accuracy`, `balanced_accuracy`, `mcc`, `kappa`, `sensitivity`,
-            `specificity`, `precision` or `f1`.
+        name: `auc`, `average_precision`, `accuracy`, `balanced_accuracy`, `mcc`, `kappa`, `cohen_kappa`,
+            `sensitivity`, `specificity`, `precision` or `f1`.
         task: One of `medkeras.tasks.TASKS`.
         operating_point: Where decisions are made; by default 0.5 or the most probable class.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation.checks import check_class_names, check_predictions
-from medkeras.evaluation.classification import measure_decisions
+from medkeras.evaluation.classification import measure_decisions, weighted_mean
 from medkeras.evaluation.measures import RANKINGS, headline, rank_classes
 from medkeras.evaluation.thresholds import OperatingPoint
 from medkeras.tasks import is_multilabel
@@ -39,10 +39,11 @@ def evaluate(
         A dictionary of plain Python values:
 
         - `task`, `class_names`, `count` (images);
-        - `accuracy`, `balanced_accuracy`, `mcc`, `kappa` (quadratically weighted for `ordinal`): over all
-          classes; for `multilabel` the mean over labels;
+        - `accuracy`, `balanced_accuracy`, `mcc`, `kappa` (quadratically weighted for `ordinal`), `cohen_kappa`
+          (never weighted): over all classes; for `multilabel` the mean over labels;
         - `macro`: `auc`, `average_precision`, `sensitivity`, `specificity`, `precision`, `f1`: mean over
           classes, each against the rest; for `binary`, those of class 1, the positive one;
+        - `weighted`: the same measures, the mean over all classes by their positive images;
         - `per_class`: `{name: the same and support}`, support being the positive images;
         - `confusion_matrix` (rows true), or for `multilabel` `confusion_matrices`:
           `{name: [[true negative, false positive], [false negative, true positive]]}`;
@@ -89,7 +90,8 @@ def _report(
         else {"confusion_matrix": counts.tolist()}
     )
     macro = {key: headline(values, task=task) for key, values in measured.items()}
-    return overall | {"macro": macro, "per_class": per_class} | matrices
+    weighted = {key: weighted_mean(values, support) for key, values in measured.items()}
+    return overall | {"macro": macro, "weighted": weighted, "per_class": per_class} | matrices
 
 
 def _undefined(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

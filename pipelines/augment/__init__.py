@@ -15,10 +15,11 @@ from pipelines.augment.augmenter import Augmentation, Augmenter
 from pipelines.augment.bias_field import BiasField
 from pipelines.augment.blur import Blur
 from pipelines.augment.color import ColorJitter
+from pipelines.augment.crop import RandomResizedCrop
 from pipelines.augment.dropout import CoarseDropout
 from pipelines.augment.flips import Flip
 from pipelines.augment.geometry import Warp
-from pipelines.augment.intensity import Intensity, Noise
+from pipelines.augment.intensity import Gain, Intensity, Noise
 from pipelines.augment.keras_layers import KerasLayer
 from pipelines.augment.mixing import CutMix, MixUp
 from pipelines.augment.presets import AUGMENTATIONS
@@ -38,10 +39,12 @@ __all__ = [
     "ColorJitter",
     "CutMix",
     "Flip",
+    "Gain",
     "Intensity",
     "KerasLayer",
     "MixUp",
     "Noise",
+    "RandomResizedCrop",
     "RefreshAttention",
     "Warp",
     "choose",

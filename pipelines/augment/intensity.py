@@ -56,6 +56,37 @@ class Intensity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gain:
+    """Multiplies an image by a factor: brighter or darker, and black stays black.
+
+    Args:
+        strength: The factor lies between 1 - strength and 1 + strength, strength in [0, 1].
+
+    Raises:
+        ValueError: If `strength` is out of its range.
+
+    Example:
+        >>> 0.9 <= float(Gain(0.1).draw(tf.constant([0, 0], tf.int64), (8, 8, 1))) < 1.1
+        True
+    """
+
+    strength: float = 0.1
+    compiled: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"`strength` must be in [0, 1]. Received: strength={self.strength}")
+
+    def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
+        """Returns the factor, a scalar."""
+        return uniform(key, [], 1 - self.strength, 1 + self.strength)
+
+    def apply(self, images: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+        """Multiplies the images as drawn."""
+        return tf.clip_by_value(images * per_image(parameters, images), 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Noise:
     """Adds Gaussian noise, its standard deviation drawn between 0 and `std` for each record.
 

@@ -4,10 +4,11 @@ from pipelines.augment.augmenter import Augmentation
 from pipelines.augment.bias_field import BiasField
 from pipelines.augment.blur import Blur
 from pipelines.augment.color import ColorJitter
+from pipelines.augment.crop import RandomResizedCrop
 from pipelines.augment.dropout import CoarseDropout
 from pipelines.augment.flips import Flip
 from pipelines.augment.geometry import Warp
-from pipelines.augment.intensity import Intensity, Noise
+from pipelines.augment.intensity import Gain, Intensity, Noise
 
 AUGMENTATIONS: dict[str, tuple[Augmentation, ...]] = {
     "none": (),
@@ -65,5 +66,13 @@ AUGMENTATIONS: dict[str, tuple[Augmentation, ...]] = {
         Warp(rotation=10.0, scale=0.1, translation=0.05, border="zero"),
         Intensity(brightness=0.05, contrast=0.1, gamma=0.0),
         Noise(std=0.02),
+    ),
+    # What HEMF and CAME were trained with, as many networks for natural images.
+    "imagenet": (RandomResizedCrop(motion=Warp(flip=("width",))),),
+    # What DualAttendMed was trained with: of 256 pixels 224, anywhere. Evaluation sees the middle, see centre-crop.
+    "fundus-published": (
+        RandomResizedCrop((0.875**2, 0.875**2), (1.0, 1.0), Warp(flip=("width",))),
+        Gain(0.126),
+        ColorJitter(saturation=0.5, hue=0.0),
     ),
 }

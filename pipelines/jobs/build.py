@@ -12,9 +12,9 @@ from medkeras.metrics import default_metrics
 from medkeras.models.dualattendmed.training import AttentionTraining
 from pipelines.balance import class_weights, positive_weights
 from pipelines.jobs.config import TrainConfig
+from pipelines.jobs.optimizer import build_optimizer
 from pipelines.load import Splits
 
-WARM_UP = 0.05
 WEIGHTS = {"class-weights": "inverse", "effective-number": "effective"}
 
 
@@ -31,7 +31,7 @@ def build_training(config: TrainConfig, data: Splits) -> tuple[keras.Model, mode
     model = build_model(config, data)
     training = _attention_training(config, model) if config.training == "attention" else model
     training.compile(
-        optimizer=keras.optimizers.AdamW(_schedule(config, data), weight_decay=config.weight_decay),
+        optimizer=build_optimizer(config, training, steps_per_epoch=data.steps_per_epoch),
         loss=_loss(config, data),
         metrics=default_metrics(data.info.task, data.info.num_classes),
     )
@@ -82,14 +82,6 @@ def _attention_training(config: TrainConfig, model: models.ImageClassifier) -> A
         return AttentionTraining(model, seed=config.seed, **options)
     except TypeError as error:
         raise ValueError(f"An option of the training is of another type. Received: {options}, {error}") from error
-
-
-def _schedule(config: TrainConfig, data: Splits) -> keras.optimizers.schedules.LearningRateSchedule:
-    steps = config.epochs * data.steps_per_epoch
-    warm_up = max(1, round(WARM_UP * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm_up), warmup_target=config.learning_rate, warmup_steps=warm_up
-    )
 
 
 def _loss(config: TrainConfig, data: Splits) -> keras.losses.Loss:

@@ -1,9 +1,10 @@
 """What a training run is made of: one frozen record, written to `config.yaml`."""
 
 import dataclasses
+import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,14 +23,29 @@ BALANCES = ("none", "class-weights", "effective-number", "oversample", "undersam
 LEAKAGE = ("stop", "warn", "off")
 MONITORS = ("auc", "accuracy", "loss")
 TRAININGS = ("plain", "attention")
+OPTIMIZERS = ("adamw", "sgd", "adam")
+SCHEDULES = ("cosine", "step", "constant")
 CHOICES = {
     "loss": LOSSES,
     "balance": BALANCES,
     "monitor": MONITORS,
     "leakage": LEAKAGE,
     "training": TRAININGS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
 }
-# Fields that runs of version 0.1.0 do not have.
+# What a number may be.
+RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "learning_rate": ("> 0", lambda x: 0 < x < math.inf),
+    "weight_decay": (">= 0", lambda x: 0 <= x < math.inf),
+    "momentum": (">= 0 and < 1", lambda x: 0 <= x < 1),
+    "warm_up": (">= 0", lambda x: 0 <= x < math.inf),
+    "warm_up_start": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
+    "step_factor": ("> 0 and <= 1", lambda x: 0 < x <= 1),
+    "end_factor": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
+    "clip_norm": ("> 0", lambda x: 0 < x < math.inf),
+}
+# Fields that runs of earlier versions do not have.
 LATER = (
     "preprocess",
     "folds",
@@ -42,6 +58,18 @@ LATER = (
     "training",
     "training_options",
     "pretrained",
+    "recipe",
+    "train_preprocess",
+    "optimizer",
+    "momentum",
+    "decay_vectors",
+    "schedule",
+    "warm_up",
+    "warm_up_start",
+    "step_epochs",
+    "step_factor",
+    "end_factor",
+    "clip_norm",
 )
 RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
 ELSEWHERE = ("run", "cache", "data_service")  # Where things lie changes no result.
@@ -58,7 +86,10 @@ class TrainConfig:
         task: One of `medkeras.tasks.TASKS`; the source's own by default.
         image_size: Edge or edges in pixels or voxels; the images' own by default.
         channels: 1 or 3; the images' own by default.
+        recipe: Name of the recipe that the fields come from, for the record: all it says stands in the fields.
         preprocess: Steps on the stored images by name, see `pipelines.preprocess`.
+        train_preprocess: Steps of the training images in their place; None takes the same. Where training draws
+            crops, it needs the image whole, and all other images are cut to their middle.
         batch_size: Images per step.
         augment: Name of an augmentation, see `pipelines.augment`.
         fractions: Shares of train, val and test where the source gives no splits.
@@ -76,8 +107,18 @@ class TrainConfig:
             `medkeras.models.dualattendmed.training.AttentionTraining`.
         training_options: Arguments of that training; `mask` true draws the maps to the lesion masks of the source.
         epochs: Passes over the training images.
-        learning_rate: Its peak, after a linear rise over the first 5 % of the steps, before a cosine to zero.
-        weight_decay: Decoupled weight decay of AdamW.
+        optimizer: `adamw`, `sgd` or `adam`.
+        momentum: Of `sgd`, in [0, 1).
+        learning_rate: Its peak, after the linear rise.
+        weight_decay: Decoupled for `adamw`; for `sgd` and `adam` the part of the weights in the gradient.
+        decay_vectors: Whether biases and weights of one axis, as those of norms, decay too.
+        schedule: What follows the rise: `cosine` to the last step, `step`, or `constant`.
+        warm_up: Epochs of the linear rise; None takes 5 % of all steps.
+        warm_up_start: The first learning rate, as a share of the peak, in [0, 1].
+        step_epochs: Epochs after which `step` multiplies the learning rate again.
+        step_factor: By what, in (0, 1].
+        end_factor: The last learning rate of `cosine`, as a share of the peak, in [0, 1].
+        clip_norm: Largest norm of all gradients together; None does not clip.
         loss: `cross-entropy` or `focal`.
         balance: `none`; `class-weights` or `effective-number` to weigh classes, see
             `pipelines.balance.class_weights`; `oversample`, `undersample` or `sqrt-sample` to show them more or
@@ -100,10 +141,12 @@ class TrainConfig:
     data: str
     model: str
     run: str
+    recipe: str | None = None
     task: str | None = None
     image_size: int | tuple[int, ...] | None = None
     channels: int | None = None
     preprocess: tuple[str, ...] = ()
+    train_preprocess: tuple[str, ...] | None = None
     batch_size: int = 32
     augment: str = "standard"
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
@@ -119,8 +162,18 @@ class TrainConfig:
     training: str = "plain"
     training_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     epochs: int = 20
+    optimizer: str = "adamw"
+    momentum: float = 0.9
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
+    decay_vectors: bool = True
+    schedule: str = "cosine"
+    warm_up: float | None = None
+    warm_up_start: float = 0.0
+    step_epochs: int = 10
+    step_factor: float = 0.1
+    end_factor: float = 0.0
+    clip_norm: float | None = None
     loss: str = "cross-entropy"
     balance: str = "none"
     monitor: str = "auc"
@@ -136,13 +189,15 @@ class TrainConfig:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(choices)}. Received: {name}={getattr(self, name)!r}"
                 )
-        for name in ("epochs", "batch_size", "patience"):
+        for name in ("epochs", "batch_size", "patience", "step_epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1. Received: {name}={getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"`learning_rate` must be > 0. Received: learning_rate={self.learning_rate}")
-        if self.weight_decay < 0:
-            raise ValueError(f"`weight_decay` must be >= 0. Received: weight_decay={self.weight_decay}")
+        for name, (rule, holds) in RULES.items():
+            value = getattr(self, name)
+            if value is not None and not holds(value):
+                raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
+        if self.warm_up is not None and self.warm_up > self.epochs:
+            raise ValueError(f"`warm_up` must be <= epochs={self.epochs}. Received: warm_up={self.warm_up}")
         for name in self.source_options:
             if name == "seed" or name in vars(self):
                 raise ValueError(f"`source_options` are those of the source alone. Received: {name}")
@@ -154,7 +209,10 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _absolute(getattr(self, name), always=name == "cache"))
         # In full, so that a run keeps its meaning when a default changes.
-        object.__setattr__(self, "preprocess", tuple(name_of(parse(step)) for step in self.preprocess))
+        for name in ("preprocess", "train_preprocess"):
+            if getattr(self, name) is not None:
+                steps = tuple(name_of(parse(step)) for step in getattr(self, name))
+                object.__setattr__(self, name, steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values, without the place of the run folder."""
@@ -189,7 +247,7 @@ class TrainConfig:
             ValueError: Naming what differs.
         """
         mine, theirs = self.to_dict(), earlier.to_dict()
-        different = [k for k in mine if mine[k] != theirs[k] and k not in ("epochs", *ELSEWHERE)]
+        different = [k for k in mine if mine[k] != theirs[k] and k not in ("epochs", "recipe", *ELSEWHERE)]
         if self.epochs < earlier.epochs:
             different.append("epochs")
         if different:
@@ -225,6 +283,7 @@ def load_data(config: TrainConfig, *, leakage: str | None = None) -> "Splits":
         config.data,
         image_size=config.image_size,
         channels=config.channels,
+        train_preprocess=config.train_preprocess,
         batch_size=config.batch_size,
         augment=config.augment,
         resample=RESAMPLING.get(config.balance),

@@ -16,7 +16,7 @@ from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines import figures
 from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.trained import decisions, load_model, load_operating_point, predict_records
+from pipelines.jobs.trained import decisions, load_trained, predict_records
 from pipelines.records import SPLITS, Records
 from pipelines.run_folder import RunFolder, atomic_path
 from pipelines.splits import label_names
@@ -37,6 +37,7 @@ def evaluate_run(
     *,
     data: str | None = None,
     split: str | None = None,
+    two_stage: str | None = None,
     seed: int = 0,
     console: Console | None = None,
     **source_options: Any,
@@ -44,24 +45,27 @@ def evaluate_run(
     """Evaluates the best model of a run and writes measures, predictions and figures.
 
     The run's own test split is written to the run folder: `metrics.json`, `predictions.csv` and `figures/`;
-    another split or other data to `evaluations/<name>/`. Decisions follow the threshold in
+    another split, other data or two looks to `evaluations/<name>/`. Decisions follow the threshold in
     `operating_point.json`, which was chosen on validation.
 
     Args:
         run: A run folder.
         data: Another source to evaluate on, with the same classes; all of its images count as unseen.
         split: `train`, `val` or `test`; `test` by default, and for another source, all of its images.
+        two_stage: A protocol of `medkeras.models.two_stage`, to look twice; see
+            `pipelines.jobs.trained.load_trained`.
         seed: Seed of the bootstrap.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 
     Returns:
         The content of `metrics.json`: what `medkeras.evaluation.evaluate` gives, with `data`, `split`,
-        `patients` and `intervals`, 95 % by bootstrap over patients.
+        `two_stage`, `patients` and `intervals`, 95 % by bootstrap over patients.
 
     Raises:
         FileNotFoundError: If the run or the data do not exist.
-        ValueError: If the data do not fit the model's classes or rank, or the run's data have changed.
+        ValueError: If the data do not fit the model's classes or rank, the run's data have changed, or the model
+            cannot look twice.
 
     Example:
         >>> evaluate_run("no-such-run")
@@ -73,7 +77,7 @@ def evaluate_run(
     if split not in (None, *SPLITS):
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     with console.status("Loading the model and the data"):
-        model, point = load_model(folder), load_operating_point(folder)
+        model, point = load_trained(folder, protocol=two_stage)
         config = TrainConfig.from_run(folder)
         if data is None:
             split = split or "test"
@@ -84,9 +88,9 @@ def evaluate_run(
     probabilities = predict_records(model, records, console=console)
     with console.status("Measuring"):
         metrics = _measure(records, probabilities, model, point, seed)
-    metrics |= {"data": data or config.data, "split": split or "all"}
-    is_main = data is None and split == "test"
-    target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split))
+    metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage}
+    is_main = data is None and split == "test" and two_stage is None
+    target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split, two_stage))
     target.write_json("metrics.json", metrics)
     predictions = _predictions(records, probabilities, model, point).assign(split=metrics["split"])
     target.write_text("predictions.csv", predictions.to_csv(index=False))
@@ -164,8 +168,8 @@ def _figures(
     }
 
 
-def _name(records: Records, data: str | None, split: str | None) -> str:
-    parts = [records.name if data else None, split]
+def _name(records: Records, data: str | None, split: str | None, two_stage: str | None) -> str:
+    parts = [two_stage and f"two_stage_{two_stage}", records.name if data else None, split]
     return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part))
 
 

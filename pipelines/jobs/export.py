@@ -11,14 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from medkeras import models
-from medkeras.evaluation import choose_operating_point
 from medkeras.export import compare, export_litert, export_saved_model
 from medkeras.export.inference import write_labels
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
 from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.trained import load_model, predict_records
+from pipelines.jobs.trained import load_model, load_trained
 from pipelines.run_folder import RunFolder, atomic_path
 
 FORMATS = ("saved_model", "litert")
@@ -51,8 +49,7 @@ def export_run(
         formats: Some of `saved_model` and `litert`.
         samples: Images to compare on.
         two_stage: A protocol of `medkeras.models.two_stage`: the exported model looks twice, at the whole image and at
-            what it attended to. Its operating point is then chosen anew on the run's validation images, because the
-            run's belongs to one look.
+            what it attended to, with the operating point of `pipelines.jobs.trained.load_trained`.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 
@@ -82,11 +79,10 @@ def export_run(
     version = _next_version(store)
     targets = {"saved_model": store / f"{version}", "litert": store / "litert" / f"{version}"}
     with console.status("Loading the model and the samples"):
-        model = _model(run, two_stage)
+        model, point = _model_and_point(run, two_stage, console)
         images = _samples(run, model, data, samples, source_options)
     with contextlib.ExitStack() as stack:
         staged = {form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats}
-        point = _new_operating_point(run, model, console) if two_stage else _operating_point(run)
         notes = {"operating_point": point, "preprocess": TrainConfig.from_run(run).preprocess}
         files = _write(model, name, staged, notes, console)
         with console.status("Comparing with Keras"):
@@ -99,13 +95,15 @@ def export_run(
     return {"name": name, "version": version, "parity": parity, **{k: str(v) for k, v in written.items()}}
 
 
-def _model(run: RunFolder, protocol: str | None) -> ImageClassifier:
-    model = load_model(run)
+def _model_and_point(
+    run: RunFolder, protocol: str | None, console: Console
+) -> tuple[ImageClassifier, dict[str, Any] | None]:
+    """Returns the model, and the operating point where the run has one already."""
     if protocol is None:
-        return model
-    twice = models.two_stage(model, protocol)
-    twice.jit_compile = model.jit_compile
-    return twice
+        name = "operating_point.json"
+        return load_model(run), run.read_json(name) if (run / name).is_file() else None
+    model, point = load_trained(run, protocol=protocol, console=console)
+    return model, point.to_dict()
 
 
 def _write(
@@ -145,17 +143,6 @@ def _next_version(store: pathlib.Path) -> int:
     folders = (folder for folder in (store, store / "litert") if folder.is_dir())
     versions = (int(path.name) for folder in folders for path in folder.iterdir() if path.name.isdigit())
     return 1 + max(versions, default=0)
-
-
-def _operating_point(run: RunFolder) -> dict[str, Any] | None:
-    name = "operating_point.json"
-    return run.read_json(name) if (run / name).is_file() else None
-
-
-def _new_operating_point(run: RunFolder, model: ImageClassifier, console: Console) -> dict[str, Any]:
-    records = load_split(TrainConfig.from_run(run), "val")
-    probabilities = predict_records(model, records, console=console)
-    return choose_operating_point(records.labels, probabilities, task=model.task).to_dict()
 
 
 def _samples(

@@ -15,7 +15,7 @@ from medkeras.evaluation import Localization, choose_threshold, evaluate_localiz
 from medkeras.evaluation.localization import MEASURES, mean_interval
 from medkeras.explain import default_map, localization_figure, map_names, mark_regions, saliency_maps
 from medkeras.explain.maps import activations
-from medkeras.explain.regions import CLASS_MAP
+from medkeras.explain.regions import CLASS_MAPS
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.callbacks import bar
@@ -72,7 +72,8 @@ def localize_run(
         run: A run folder.
         out: Folder to write to; by default `localization/` in the run, or in `evaluations/` for another source.
         data: Another source, with the same classes; all of its images are measured.
-        maps: Names from `medkeras.explain.map_names`; by default `attention` and `class_map`, as the model has.
+        maps: Names from `medkeras.explain.map_names`; by default `attention`, `class_map` and `evidence_map`, as
+            the model has.
         threshold: Share of a map's range that marks a lesion, in (0, 1]; by default that of the best mean IoU on
             the run's validation images, of each map.
         samples: Number of pictures, at least 0.
@@ -145,7 +146,7 @@ def _maps(model: ImageClassifier, asked: Sequence[str]) -> list[str]:
     for name in asked:
         if name not in known:
             raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
-    return list(dict.fromkeys(asked)) or sorted({default_map(model), CLASS_MAP} & set(known))
+    return list(dict.fromkeys(asked)) or sorted({default_map(model), *CLASS_MAPS} & set(known))
 
 
 def _lesions(records: Records, model: ImageClassifier) -> Lesions:

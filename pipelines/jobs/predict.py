@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pipelines.decode import find_unreadable
 from pipelines.jobs.config import TrainConfig, open_run_inputs
-from pipelines.jobs.trained import decisions, load_model, load_operating_point, predict_records
+from pipelines.jobs.trained import decisions, load_trained, predict_records
 from pipelines.run_folder import RunFolder, atomic_path
 
 
@@ -19,6 +19,7 @@ def predict_run(
     out: str | os.PathLike,
     *,
     on_error: str = "raise",
+    two_stage: str | None = None,
     batch_size: int = 32,
     console: Console | None = None,
 ) -> pd.DataFrame:
@@ -32,6 +33,8 @@ def predict_run(
         out: The CSV to write.
         on_error: `raise` stops at the first image that cannot be read; `skip` leaves such images out and
             lists them in `rejected.csv` beside `out`.
+        two_stage: A protocol of `medkeras.models.two_stage`, to look twice; see
+            `pipelines.jobs.trained.load_trained`.
         batch_size: Images per step.
         console: Where to print; nothing is printed by default.
 
@@ -40,7 +43,7 @@ def predict_run(
 
     Raises:
         FileNotFoundError: If the run or an input does not exist.
-        ValueError: If an image cannot be read; nothing is written then.
+        ValueError: If an image cannot be read, or the model cannot look twice; nothing is written then.
         OSError: If `out` cannot be written.
 
     Example:
@@ -54,7 +57,7 @@ def predict_run(
         raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     folder = RunFolder(run).open()
     with console.status("Loading the model"):
-        model, point = load_model(folder), load_operating_point(folder)
+        model, point = load_trained(folder, protocol=two_stage)
     records = open_run_inputs(TrainConfig.from_run(folder), inputs, model)
     if on_error == "skip":
         rejected = find_unreadable(records)

@@ -12,21 +12,20 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from medkeras.evaluation import choose_operating_point
 from medkeras.models import ImageClassifier
 from pipelines.callbacks import EpochLines, SaveEpochs, bar
 from pipelines.checkpointing import Checkpoints, Progress
 from pipelines.jobs.build import build_training, class_weight, weighted
 from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
 from pipelines.jobs.environment import environment
-from pipelines.jobs.trained import load_model, predict_records
+from pipelines.jobs.trained import choose_on, load_model
 from pipelines.leakage import LeakError, summary
 from pipelines.load import Splits
 from pipelines.memory import keep_freed_memory
 from pipelines.run_folder import RunFolder
 
 PLAIN = {"highlight": False, "soft_wrap": True}
-DERIVED = ("operating_point.json", "metrics.json", "predictions.csv")
+DERIVED = ("operating_point*.json", "metrics.json", "predictions.csv")
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
@@ -122,8 +121,8 @@ def write_beginning(run: RunFolder, config: TrainConfig, data: Splits) -> None:
         ValueError: If the folder holds the splits of other data.
     """
     check_same_splits(run, data.records)
-    for name in DERIVED:
-        (run / name).unlink(missing_ok=True)
+    for derived in (path for pattern in DERIVED for path in run.path.glob(pattern)):
+        derived.unlink()
     run.write_config(config.to_dict())
     if config.leakage != "off" and not (run / "splits.csv").is_file():
         run.write_text("leakage.csv", data.leaks.to_csv(index=False))
@@ -135,9 +134,7 @@ def write_beginning(run: RunFolder, config: TrainConfig, data: Splits) -> None:
 
 def choose_threshold(run: RunFolder, data: Splits, console: Console) -> None:
     """Chooses the best model's operating point on validation and freezes it in `operating_point.json`."""
-    records = data.records["val"]
-    probabilities = predict_records(load_model(run), records, console=console)
-    point = choose_operating_point(records.labels, probabilities, task=data.info.task)
+    point = choose_on(data.records["val"], load_model(run), console=console)
     run.write_json("operating_point.json", point.to_dict())
 
 

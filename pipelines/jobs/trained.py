@@ -1,15 +1,16 @@
-"""A trained model in use: loading it from a run folder, and its probabilities for records."""
+"""A trained model in use: loading it from a run folder, its probabilities for records, and its operating point."""
 
 import keras
 import numpy as np
 from rich.console import Console
 
-from medkeras.evaluation import OperatingPoint
-from medkeras.models import ImageClassifier
+from medkeras.evaluation import OperatingPoint, choose_operating_point
+from medkeras.models import ImageClassifier, two_stage
 from medkeras.tasks import to_probabilities
 from pipelines.cache import images_from_source
 from pipelines.callbacks import BatchBar, bar
 from pipelines.input_pipeline import InputPipeline
+from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 
@@ -28,6 +29,39 @@ def load_model(run: RunFolder) -> ImageClassifier:
         raise ValueError(f"Cannot load {path}: {' '.join(str(error).split())[:200]}") from error
     model.jit_compile = False  # On a CPU, XLA takes longer to compile than most sets take to predict.
     return model
+
+
+def load_trained(
+    run: RunFolder, *, protocol: str | None = None, console: Console | None = None
+) -> tuple[ImageClassifier, OperatingPoint]:
+    """Loads the best model of a run and its operating point.
+
+    Args:
+        run: The run folder.
+        protocol: One of `medkeras.models.two_stage`, for a model that looks twice. The run's operating point belongs
+            to one look: that of two is chosen on the run's validation images when it is first asked for, and
+            frozen in `operating_point_two_stage_<protocol>.json`.
+        console: Where the progress is shown; nowhere by default.
+
+    Raises:
+        FileNotFoundError: If the folder holds no trained run, or there is no operating point yet.
+        ValueError: If `model.keras` is damaged, the protocol is unknown or the model has no attention maps.
+    """
+    model = load_model(run)
+    if protocol is None:
+        return model, load_operating_point(run)
+    twice = two_stage(model, protocol)
+    twice.jit_compile = model.jit_compile
+    name = f"operating_point_two_stage_{protocol}.json"
+    if not (run / name).is_file():
+        point = choose_on(load_split(TrainConfig.from_run(run), "val"), twice, console=console)
+        run.write_json(name, point.to_dict())
+    return twice, OperatingPoint.from_dict(run.read_json(name))
+
+
+def choose_on(records: Records, model: ImageClassifier, *, console: Console | None = None) -> OperatingPoint:
+    """Chooses the operating point of a model on labelled records."""
+    return choose_operating_point(records.labels, predict_records(model, records, console=console), task=model.task)
 
 
 def load_operating_point(run: RunFolder) -> OperatingPoint:

@@ -7,6 +7,7 @@ stands in the config of a run. A new step is one dataclass, see `pipelines.prepr
 
 from pipelines.preprocess.apply import apply, preprocess
 from pipelines.preprocess.contrast import Clahe, Percentile
+from pipelines.preprocess.cropping import CentreCrop
 from pipelines.preprocess.fundus import FundusCrop, FundusNormalize
 from pipelines.preprocess.names import PREPROCESSING, name_of, parse
 from pipelines.preprocess.padding import Square
@@ -14,6 +15,7 @@ from pipelines.preprocess.step import Step
 
 __all__ = [
     "PREPROCESSING",
+    "CentreCrop",
     "Clahe",
     "FundusCrop",
     "FundusNormalize",

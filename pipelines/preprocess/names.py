@@ -5,12 +5,13 @@ import typing
 from typing import Any
 
 from pipelines.preprocess.contrast import Clahe, Percentile
+from pipelines.preprocess.cropping import CentreCrop
 from pipelines.preprocess.fundus import FundusCrop, FundusNormalize
 from pipelines.preprocess.padding import Square
 from pipelines.preprocess.step import Step
 
 PREPROCESSING: dict[str, type[Step]] = {
-    step.name: step for step in (FundusCrop, FundusNormalize, Clahe, Percentile, Square)
+    step.name: step for step in (FundusCrop, FundusNormalize, Clahe, Percentile, Square, CentreCrop)
 }
 
 

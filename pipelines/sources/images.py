@@ -7,20 +7,12 @@ import numpy as np
 import pandas as pd
 
 from pipelines.decode import MAX_PIXELS, read_image, read_shape, read_values
+from pipelines.image_names import IMAGE_SUFFIXES, is_image
 from pipelines.records import Records
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 PathOf = Callable[[int], str]
 
-
-def is_image(name: str) -> bool:
-    """Says whether a file name has the suffix of an image, in any letter case.
-
-    Example:
-        >>> is_image("a/B.PNG"), is_image("notes.txt")
-        (True, False)
-    """
-    return name.lower().endswith(IMAGE_SUFFIXES)
+__all__ = ["IMAGE_SUFFIXES", "PathOf", "file_fingerprint", "file_records", "files_below", "is_image"]
 
 
 def file_records(

@@ -16,6 +16,7 @@ from medkeras.tasks import class_indices, is_multilabel
 
 WEIGHTS = {"classification": 1.0, "alignment": 0.5, "diversity": 0.1, "centre": 0.01}
 INTERNALS = {"logits", "aux_logits", "feature", "attention"}
+VIEWS = ("crop", "drop")
 MEANS = ("sum_over_batch_size", "mean")
 
 
@@ -27,6 +28,10 @@ class AttentionTraining(keras.Model):
     what another one marks dropped. The maps are drawn by their strength. All three passes, the losses and the
     update of the class centres are one graph, which compiles to one XLA program, on TensorFlow and JAX. Build and
     compile it within the scope of a `MirroredStrategy` to train on several devices.
+
+    Dropping asks the model for the class of an image without what told it. That is right where a class shows in many
+    parts, as a bird's does. Where a class is one small lesion, the image left over is one of another class, and the
+    attention learns to shun the lesion: crop alone, `views=("crop",)`.
 
     `fit`, `evaluate` and `predict` take images and labels as those of the model do. `compile` takes a classification
     loss on logits, the mean over images, such as `medkeras.tasks.default_loss(model.task)`. In training, every term
@@ -41,7 +46,7 @@ class AttentionTraining(keras.Model):
         classifier: The model to train, with `internals`.
         weights: Factors of the loss terms that differ from `classification` 1, `alignment` 0.5, `diversity` 0.1
             and `centre` 0.01; 0 leaves a term out. A multilabel task has no `centre`.
-        augment: Whether to look at cropped and dropped images; without, only raw images count.
+        views: What to look at beside the raw image: `crop` and `drop`, one of them, or nothing.
         crop_threshold: Range of the share of a map's maximum above which the crop keeps, in (0, 1).
         drop_threshold: The same for what is dropped.
         padding: Rim about the crop, as a share of the image, in [0, 1).
@@ -53,8 +58,9 @@ class AttentionTraining(keras.Model):
             training, if the compiled loss is no `keras.losses.Loss` that is a mean over images.
 
     Reference:
-        DualAttendMed's composite loss, `(CE_raw + 2 CE_crop,drop + 3 CE_counterfactual) / 6` and the other terms;
-        thresholds and centres as in WS-DAN, arXiv 1901.09891.
+        DualAttendMed's composite loss, `(CE_raw + 2 CE_crop,drop + 3 CE_counterfactual) / 6` and the other terms; with
+        n views, `(CE_raw + n CE_views + (1 + n) CE_counterfactual) / (2 + 2 n)`. Thresholds and centres as in WS-DAN,
+        arXiv 1901.09891.
 
     Example:
         >>> from medkeras.models import create
@@ -71,7 +77,7 @@ class AttentionTraining(keras.Model):
         classifier: keras.Model,
         *,
         weights: Mapping[str, float] | None = None,
-        augment: bool = True,
+        views: Sequence[str] = VIEWS,
         crop_threshold: Sequence[float] = (0.4, 0.6),
         drop_threshold: Sequence[float] = (0.2, 0.5),
         padding: float = 0.1,
@@ -87,7 +93,7 @@ class AttentionTraining(keras.Model):
             raise ValueError(f"`padding` must be in [0, 1). Received: padding={padding}")
         self.classifier, self.looks = classifier, looks
         self.term_weights = _checked_weights(weights)
-        self.augment, self.padding, self.published_diversity = augment, padding, published_diversity
+        self.views, self.padding, self.published_diversity = _checked_views(views), padding, published_diversity
         self.fill, self.seed = classifier.mean_pixel, seed
         self.draw = keras.random.SeedGenerator(seed)
         named = [name for name in WEIGHTS if self.term_weights[name]]
@@ -140,7 +146,7 @@ class AttentionTraining(keras.Model):
             return super().test_on_batch(*args, **kwargs)
 
     def augmented(self, images: Any, attention: Any) -> Any:
-        """Returns cropped, then dropped images, `(2 * batch, *image_shape)`, by maps that are drawn now.
+        """Returns cropped, then dropped images, `(views * batch, *image_shape)`, by maps that are drawn now.
 
         Args:
             images: `(batch, *image_shape)`.
@@ -151,20 +157,21 @@ class AttentionTraining(keras.Model):
         uniform = keras.random.uniform((ops.shape(images)[0], 4), dtype="float32", seed=self.draw)
         chosen = attention_indices(attention, uniform[:, :2])
         maps = ops.take_along_axis(attention, chosen[:, None, None, :], axis=-1)
-        cropped = attention_crop(
-            images, maps[..., 0], threshold=_between(self.crop_threshold, uniform[:, 2]), padding=self.padding
-        )
-        dropped = attention_drop(
-            images, maps[..., 1], threshold=_between(self.drop_threshold, uniform[:, 3]), fill=self.fill
-        )
-        return ops.concatenate([cropped, dropped], axis=0)
+        views = []
+        if "crop" in self.views:
+            threshold = _between(self.crop_threshold, uniform[:, 2])
+            views.append(attention_crop(images, maps[..., 0], threshold=threshold, padding=self.padding))
+        if "drop" in self.views:
+            threshold = _between(self.drop_threshold, uniform[:, 3])
+            views.append(attention_drop(images, maps[..., 1], threshold=threshold, fill=self.fill))
+        return ops.concatenate(views, axis=0)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "weights": dict(self.term_weights),
-            "augment": self.augment,
+            "views": list(self.views),
             "crop_threshold": list(self.crop_threshold),
             "drop_threshold": list(self.drop_threshold),
             "padding": self.padding,
@@ -204,15 +211,16 @@ class AttentionTraining(keras.Model):
 
     def _classify(self, images: Any, labels: Any, seen: Mapping[str, Any], sample_weight: Any) -> Any:
         """Returns the classification term: raw, augmented and counterfactual logits."""
-        raw = self._mean_loss(labels, seen["logits"], sample_weight)
-        if not self.augment:
+        raw, count = self._mean_loss(labels, seen["logits"], sample_weight), len(self.views)
+        if not count:
             auxiliary = self._mean_loss(labels, seen["aux_logits"], sample_weight)
             return (raw + auxiliary) / 2
         again = self.looks(self.augmented(images, seen["attention"]), training=True)
         counterfactual = ops.concatenate([seen["aux_logits"], again["aux_logits"]], axis=0)
-        augmented = self._mean_loss(_repeated(labels, 2), again["logits"], _repeated(sample_weight, 2))
-        auxiliary = self._mean_loss(_repeated(labels, 3), counterfactual, _repeated(sample_weight, 3))
-        return (raw + 2 * augmented + 3 * auxiliary) / 6
+        augmented = self._mean_loss(_repeated(labels, count), again["logits"], _repeated(sample_weight, count))
+        looks = 1 + count
+        auxiliary = self._mean_loss(_repeated(labels, looks), counterfactual, _repeated(sample_weight, looks))
+        return (raw + count * augmented + looks * auxiliary) / (2 * looks)
 
     def _mean_loss(self, labels: Any, logits: Any, sample_weight: Any) -> Any:
         loss = self.loss
@@ -234,6 +242,12 @@ def _internals(classifier: keras.Model) -> keras.Model:
             f"Received: classifier={classifier.name!r}"
         )
     return looks
+
+
+def _checked_views(views: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(views, str) or not set(views) <= set(VIEWS) or len(set(views)) < len(views):
+        raise ValueError(f"`views` must be among {', '.join(VIEWS)}. Received: views={views!r}")
+    return tuple(views)
 
 
 def _range(name: str, limits: Sequence[float]) -> tuple[float, float]:

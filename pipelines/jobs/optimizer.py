@@ -1,0 +1,101 @@
+"""The optimizer of a run, with weight decay as the published systems apply it."""
+
+from typing import Any
+
+import keras
+
+from pipelines.jobs.config import TrainConfig
+from pipelines.jobs.schedule import learning_rates
+
+
+class _DecayInGradient:
+    """Adds weight decay to the gradient, so that it passes through momentum and moments, as PyTorch's SGD does."""
+
+    def __init__(self, *args: Any, decay: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.decay = decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable."""
+        # `_use_weight_decay` holds what `exclude_from_weight_decay` was told; Keras has no public way to ask.
+        if self.decay and self._use_weight_decay(variable):
+            gradient = gradient + self.decay * keras.ops.cast(variable, gradient.dtype)
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return super().get_config() | {"decay": self.decay}
+
+
+class DecayedSGD(_DecayInGradient, keras.optimizers.SGD):
+    """SGD with momentum whose weight decay is part of the gradient.
+
+    Args:
+        *args: Those of `keras.optimizers.SGD`.
+        decay: Factor of the weights in the gradient, >= 0.
+        **kwargs: Those of `keras.optimizers.SGD`.
+
+    Example:
+        >>> weight = keras.Variable([1.0])
+        >>> DecayedSGD(0.1, decay=0.5).apply([keras.ops.zeros(1)], [weight])
+        >>> round(float(weight[0]), 6)
+        0.95
+    """
+
+
+class DecayedAdam(_DecayInGradient, keras.optimizers.Adam):
+    """Adam whose weight decay is part of the gradient; for the decoupled one there is `keras.optimizers.AdamW`.
+
+    Args:
+        *args: Those of `keras.optimizers.Adam`.
+        decay: Factor of the weights in the gradient, >= 0.
+        **kwargs: Those of `keras.optimizers.Adam`.
+
+    Example:
+        >>> weight = keras.Variable([1.0])
+        >>> DecayedAdam(0.1, decay=0.5).apply([keras.ops.zeros(1)], [weight])
+        >>> round(float(weight[0]), 4)
+        0.9
+    """
+
+
+def build_optimizer(config: TrainConfig, model: keras.Model, *, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a run.
+
+    Args:
+        config: The configuration.
+        model: What is trained, built.
+        steps_per_epoch: Training batches per epoch.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> config = TrainConfig(data="phantom", model="focusnet2d", run="runs/a", optimizer="sgd")
+        >>> build_optimizer(config, model, steps_per_epoch=10).name
+        'decayed_sgd'
+    """
+    rates = learning_rates(config, steps_per_epoch)
+    options = {} if config.clip_norm is None else {"global_clipnorm": config.clip_norm}
+    if config.optimizer == "sgd":
+        optimizer = DecayedSGD(
+            rates, momentum=config.momentum, decay=config.weight_decay, name="decayed_sgd", **options
+        )
+    elif config.optimizer == "adam":
+        optimizer = DecayedAdam(rates, decay=config.weight_decay, name="decayed_adam", **options)
+    else:
+        optimizer = keras.optimizers.AdamW(rates, weight_decay=config.weight_decay, **options)
+    if not config.decay_vectors:
+        # Biases, and the scales and shifts of norms: by variable, since names differ from layer to layer.
+        optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if is_exempt(v)])
+    return optimizer
+
+
+def is_exempt(variable: Any) -> bool:
+    """Says whether a weight is a bias or has one axis, as those of norms.
+
+    Example:
+        >>> dense = keras.layers.Dense(2)
+        >>> dense.build((None, 3))
+        >>> [is_exempt(v) for v in dense.trainable_variables]
+        [False, True]
+    """
+    return len(variable.shape) <= 1 or variable.name == "bias"
