@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from medkeras.explain import class_map
+from medkeras.explain import class_map, evidence_map
 from medkeras.gradients import input_gradient
 from medkeras.models import ExplainPoint, Grid, ImageClassifier
 from medkeras.models.base import image_input
@@ -34,10 +34,11 @@ def cam_model(shape, classes=3):
     )
 
 
-def cam(model, images, targets):
+def cam(model, images, targets, contrast=0):
     """Class activation maps (Zhou et al.): the features weighted by the head's column of each target."""
     features = ops.convert_to_numpy(model.tensors("features")(images)["features"])
     kernel = ops.convert_to_numpy(model.get_layer("head").kernel)
+    kernel = kernel - contrast * kernel.mean(axis=1, keepdims=True)
     maps = np.maximum(np.einsum("b...c,cb->b...", features, kernel[:, targets]), 0)
     largest = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     return maps / np.where(largest > 0, largest, 1)
@@ -59,7 +60,7 @@ def check_layers_keep_nothing():
     assert np.isfinite([float(loss) for loss in layer.losses]).all()
 
 
-def check_class_map_equals_cam():
+def check_class_and_evidence_map_equal_cam():
     for shape in ((6, 7, 2), (4, 5, 6, 1)):
         model, images = cam_model(shape), uniform(9, *shape)
         best = ops.convert_to_numpy(model(images)).argmax(-1)
@@ -67,9 +68,11 @@ def check_class_map_equals_cam():
         for target, targets in ((None, best), (1, np.full(9, 1)), (each, each)):
             expected = cam(model, images, targets)
             np.testing.assert_allclose(class_map(model, images, target=target), expected, atol=1e-5)
+            against_others = cam(model, images, targets, contrast=1)
+            np.testing.assert_allclose(evidence_map(model, images, target=target), against_others, atol=1e-5)
 
 
-CHECKS = [check_gradient_of_known_functions, check_layers_keep_nothing, check_class_map_equals_cam]
+CHECKS = [check_gradient_of_known_functions, check_layers_keep_nothing, check_class_and_evidence_map_equal_cam]
 
 if __name__ == "__main__":
     for check in CHECKS:

@@ -6,8 +6,9 @@ import pytest
 from gradient_checks import cam_model
 
 import medkeras
-from medkeras.explain import activations, class_map, explain, pathway_maps, resize_maps
-from medkeras.models import Grid
+from medkeras.explain import activations, class_map, evidence_map, explain, pathway_maps, resize_maps
+from medkeras.models import ExplainPoint, Grid, ImageClassifier
+from medkeras.models.base import image_input
 
 RNG = np.random.default_rng(0)
 MODELS = {
@@ -115,9 +116,33 @@ def test_the_class_map_finds_the_cause():
     assert not class_map(model, image, target=0).any()
 
 
+def test_the_evidence_map_finds_a_cause_that_no_mean_weight_can():
+    """The class is whether one channel is bright where another is: a product, whose mean gradient misleads."""
+    image, x = image_input((12, 12, 2), "none")
+    together = keras.ops.mean(x[..., 0] * x[..., 1], axis=(1, 2))
+    logits = keras.ops.stack([keras.ops.zeros_like(together), together], axis=-1)
+    model = ImageClassifier(
+        inputs=image,
+        logits=logits,
+        image_shape=(12, 12, 2),
+        num_classes=2,
+        task=None,
+        class_names=None,
+        normalization="none",
+        explain_points={"features": ExplainPoint(x, Grid(), "the image")},
+    )
+    images = np.zeros((1, 12, 12, 2), "float32")
+    images[0, 2:4, 2:4] = 1.0  # Both.
+    images[0, 7:10, 7:10, 0] = 1.0  # One alone, and larger.
+    expected = images.prod(-1)
+    np.testing.assert_allclose(evidence_map(model, images), expected, atol=1e-6)
+    assert class_map(model, images)[0, 8, 8] > 0
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
+        (lambda m: evidence_map(m, uniform(2, 6, 6, 1), target=3), "target=3"),
         (lambda m: class_map(m, uniform(2, 6, 6, 1), target=3), "target=3"),
         (lambda m: class_map(m, uniform(2, 6, 6, 1), target=[0]), r"target=\[0\]"),
         (lambda m: class_map(m, uniform(2, 6, 6, 1), target=0.5), "target=0.5"),

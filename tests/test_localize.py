@@ -11,6 +11,7 @@ from medkeras.evaluation import binarize, boxes
 from medkeras.explain import (
     class_map,
     default_map,
+    evidence_map,
     explain,
     explanation_figure,
     localization_figure,
@@ -43,7 +44,7 @@ def peaks(*places, size=(40, 60)):
     return np.max([np.exp(-((y - a) ** 2 + (x - b) ** 2) / 20) for a, b in places], axis=0)
 
 
-@pytest.mark.parametrize("name", ["attention", "attention_maps", "backbone", "features", "class_map"])
+@pytest.mark.parametrize("name", ["attention", "attention_maps", "backbone", "features", "class_map", "evidence_map"])
 def test_every_map_marks_its_share(model, name):
     images = uniform(3, 48, 40, 3)
     found = localize(model, images, point=name, threshold=0.7, smallest=3)
@@ -54,10 +55,10 @@ def test_every_map_marks_its_share(model, name):
         np.testing.assert_array_equal(found.masks[i], binarize(expected[i], 0.7))
         np.testing.assert_array_equal(found.boxes[i], boxes(found.masks[i], smallest=3))
         assert len(found.scores[i]) == len(found.boxes[i])
-    if name == "class_map":
-        np.testing.assert_array_equal(expected, class_map(model, images))
+    if function := {"class_map": class_map, "evidence_map": evidence_map}.get(name):
+        np.testing.assert_array_equal(expected, function(model, images))
         other = saliency_maps(model, images, point=name, target=[0, 1, 0])
-        np.testing.assert_array_equal(other, class_map(model, images, target=[0, 1, 0]))
+        np.testing.assert_array_equal(other, function(model, images, target=[0, 1, 0]))
 
 
 def test_two_peaks_are_two_boxes_with_their_scores():

@@ -73,7 +73,7 @@ def test_the_report_is_that_of_the_parts(run, report):
     assert (report["split"], report["threshold_from"], sorted(report["maps"])) == (
         "test",
         "validation",
-        ["attention", "class_map"],
+        ["attention", "class_map", "evidence_map"],
     )
     table = pd.read_csv(run / "localization/localization.csv")
     for name, found in report["maps"].items():
@@ -146,7 +146,7 @@ def test_volumes_are_measured_too(tmp_path):
     model = medkeras.models.create("focusnet3d_tiny", input_shape=(16, 16, 16, 1), num_classes=2, class_names=NAMES)
     run = make_run(tmp_path / "run", model, data="phantom:binary3d", image_size=16, source_options={"images": 24})
     report = localize_run(run.path, threshold=0.5, samples=1)
-    assert list(report["maps"]) == ["class_map"] and report["random_head_iou"] is None
+    assert list(report["maps"]) == ["class_map", "evidence_map"] and report["random_head_iou"] is None
     assert {"depth_from", "depth_to"} <= set(pd.read_csv(run / "localization/boxes.csv"))
 
 

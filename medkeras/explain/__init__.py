@@ -3,7 +3,7 @@
 Everything here works from a model's explain points; nobody names a layer.
 """
 
-from medkeras.explain.class_map import class_map
+from medkeras.explain.class_map import class_map, evidence_map
 from medkeras.explain.explanation import Explanation, explain
 from medkeras.explain.field_figure import receptive_field_figure
 from medkeras.explain.figures import explanation_figure
@@ -19,6 +19,7 @@ __all__ = [
     "Regions",
     "activations",
     "class_map",
+    "evidence_map",
     "default_map",
     "effective_receptive_field",
     "explain",

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation.localization import binarize, boxes
-from medkeras.explain.class_map import class_map
+from medkeras.explain.class_map import class_map, evidence_map
 from medkeras.explain.maps import activations, maps_on_image
 from medkeras.models import Grid, ImageClassifier, Tokens
 
-CLASS_MAP = "class_map"
+CLASS_MAPS = {"class_map": class_map, "evidence_map": evidence_map}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +128,10 @@ def saliency_maps(model: ImageClassifier, images: Any, *, point: str | None = No
         model: Any model with an explain point on a grid.
         images: `(batch, *model.image_shape)` in [0, 1].
         point: An explain point with the rule `Grid` or `Tokens`, the mean being taken over its channels; or
-            `class_map`, Grad-CAM. By default `attention` where the model has it, else `class_map`.
-        target: The class or label of the class map, one for all images or one per image; by default the most
-            probable. An explain point has none.
+            `class_map`, Grad-CAM, or `evidence_map`, HiResCAM. By default `attention` where the model has it, else
+            `class_map`.
+        target: The class or label of the class or evidence map, one for all images or one per image; by default the
+            most probable. An explain point has none.
 
     Returns:
         Float32 `(batch, *image grid)`, not scaled.
@@ -147,25 +148,25 @@ def saliency_maps(model: ImageClassifier, images: Any, *, point: str | None = No
     name, known = point or default_map(model), map_names(model)
     if name not in known:
         raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: point={name!r}")
-    if name == CLASS_MAP:
-        return class_map(model, images, target=target)
+    if name in CLASS_MAPS:
+        return CLASS_MAPS[name](model, images, target=target)
     if target is not None:
-        raise ValueError(f"Only the class map is of a class. Received: point={name!r}, target={target!r}")
+        raise ValueError(f"Only {' and '.join(CLASS_MAPS)} are of a class. Received: point={name!r}, target={target!r}")
     values = activations(model, images, name)[name].mean(axis=-1, keepdims=True)
     return maps_on_image(model, name, values)[..., 0]
 
 
 def map_names(model: ImageClassifier) -> list[str]:
-    """Returns the maps by which a model can localise: its explain points on a grid, and the class map.
+    """Returns the maps by which a model can localise: its explain points on a grid, and the maps of a class.
 
     Example:
         >>> from medkeras.models import create
         >>> map_names(create("dualattendmed_tiny", num_classes=2))
-        ['attention', 'attention_maps', 'backbone', 'class_map', 'features']
+        ['attention', 'attention_maps', 'backbone', 'class_map', 'evidence_map', 'features']
     """
     points = model.explain_points
     names = [name for name, point in points.items() if isinstance(point.rule, (Grid, Tokens))]
-    return sorted([*names, CLASS_MAP] if "features" in points else names)
+    return sorted([*names, *CLASS_MAPS] if "features" in points else names)
 
 
 def default_map(model: ImageClassifier) -> str:
@@ -179,7 +180,7 @@ def default_map(model: ImageClassifier) -> str:
         >>> default_map(create("focusnet2d_tiny", num_classes=2))
         'class_map'
     """
-    for name in ("attention", CLASS_MAP):
+    for name in ("attention", "class_map"):
         if name in map_names(model):
             return name
     raise ValueError(

@@ -1,0 +1,156 @@
+"""Trains DualAttendMed with and without AADA, and a plain backbone, and compares what they find with expert masks.
+
+    python benchmarks/busi_table.py --data ../shared/data/busi --out runs/busi.csv
+    python benchmarks/localization.py --data runs/busi.csv --source-options mask_column=mask,root=../shared/data/busi \
+        --image-size 128 --epochs 12 --seeds 3 --runs runs/busi_attention
+
+With AADA an image goes through the network three times per epoch. So without it there are two budgets: as many epochs,
+hence as many updates, and as many passes, which are three times the epochs; the plain backbone has the passes. Nobody
+sees a mask in training; the threshold of a map is chosen on validation masks. Each run is a run folder, so a stopped
+benchmark goes on with the same command. Differences are paired: over the same test images, the seeds' probabilities
+and scores averaged first, drawn by patient or duplicate group.
+"""
+
+import argparse
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import baselines  # noqa: F401
+from classification import variant
+
+from medkeras.evaluation import paired_bootstrap
+from medkeras.evaluation.localization import mean_interval
+from pipelines.jobs.config import TrainConfig
+from pipelines.jobs.evaluate import evaluate_run
+from pipelines.jobs.localize import localize_run
+from pipelines.jobs.train import train
+from pipelines.run_folder import RunFolder
+
+
+class Row(NamedTuple):
+    """A way to train: the model, the options of training by attention, times the epochs, the map."""
+
+    model: str
+    options: dict[str, Any] | None
+    times: int
+    map: str
+
+
+AADA = "with AADA"
+ROWS = {
+    AADA: Row("dualattendmed_tiny", {}, 1, "attention"),
+    "without, same epochs": Row("dualattendmed_tiny", {"views": []}, 1, "attention"),
+    "without, same passes": Row("dualattendmed_tiny", {"views": []}, 3, "attention"),
+    "plain backbone, Grad-CAM": Row("plain_backbone", None, 3, "class_map"),
+}
+SCORES = ("iou", "dice", "pointing", "energy")
+
+
+def config_of(arguments: argparse.Namespace, name: str, seed: int) -> TrainConfig:
+    row = ROWS[name]
+    return TrainConfig(
+        data=arguments.data,
+        source_options=variant(":" + arguments.source_options)[1],
+        leakage="warn",
+        model=row.model,
+        training="plain" if row.options is None else "attention",
+        training_options=row.options or {},
+        run=str(arguments.runs / f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"),
+        image_size=arguments.image_size,
+        channels=arguments.channels,
+        batch_size=arguments.batch_size,
+        augment=arguments.augment,
+        balance=arguments.balance,
+        monitor=arguments.monitor,
+        epochs=arguments.epochs * row.times,
+        learning_rate=arguments.learning_rate,
+        weight_decay=arguments.weight_decay,
+        seed=seed,
+    )
+
+
+def run_one(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Trains, evaluates and localizes; returns the row of the table."""
+    config, quiet = config_of(arguments, name, seed), Console(quiet=True)
+    run = train(config, console=Console())
+    measures = evaluate_run(run.path, console=quiet)
+    found = localize_run(run.path, console=quiet)["maps"][ROWS[name].map]
+    row = {"model": name, "seed": seed, "auc": measures["macro"]["auc"], "accuracy": measures["accuracy"]}
+    row |= {score: found[score]["value"] for score in SCORES}
+    Console().print(row)
+    return row
+
+
+def predictions(arguments: argparse.Namespace, name: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Returns the table of the test images, and their probabilities, the mean over the seeds."""
+    tables = [
+        pd.read_csv(RunFolder(config_of(arguments, name, seed).run) / "predictions.csv")
+        for seed in range(arguments.seeds)
+    ]
+    columns = [column for column in tables[0] if column.startswith("probability_")]
+    return tables[0], np.mean([table[columns].to_numpy() for table in tables], axis=0)
+
+
+def scores(arguments: argparse.Namespace, name: str) -> pd.DataFrame:
+    """Returns the scores of each test image with a lesion, the mean over the seeds."""
+    tables = [
+        pd.read_csv(RunFolder(config_of(arguments, name, seed).run) / "localization/localization.csv")
+        for seed in range(arguments.seeds)
+    ]
+    chosen = [table[table["map"] == ROWS[name].map].set_index("id") for table in tables]
+    return sum(table[list(SCORES)] for table in chosen) / len(chosen)
+
+
+def compare(arguments: argparse.Namespace, first: str, second: str) -> list[dict[str, Any]]:
+    """Returns the paired differences of the first less the second, with 95 % intervals."""
+    (table, ours), (_, theirs) = (predictions(arguments, name) for name in (first, second))
+    classes = [c.removeprefix("probability_") for c in table if c.startswith("probability_")]
+    labels, task = table["label"].map(classes.index).to_numpy(), "binary" if len(classes) == 2 else "multiclass"
+    rows = [
+        {"measure": m, **paired_bootstrap(m, labels, ours, theirs, task=task, groups=table["patient"]).to_dict()}
+        for m in ("auc", "accuracy")
+    ]
+    difference = scores(arguments, first) - scores(arguments, second)
+    groups = table.set_index("id")["patient"].loc[difference.index].to_numpy()
+    rows += [{"measure": s, **mean_interval(difference[s], groups=groups).to_dict()} for s in SCORES]
+    return [{"first": first, "less": second, **row} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--runs", type=pathlib.Path, required=True)
+    parser.add_argument("--models", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=12, help="with AADA")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--channels", type=int)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--weight-decay", type=float, default=1e-3)
+    parser.add_argument("--augment", default="standard")
+    parser.add_argument("--balance", default="class-weights")
+    parser.add_argument("--monitor", default="auc")
+    parser.add_argument("--source-options", default="", help="key=value,key=value")
+    arguments = parser.parse_args()
+    rows = [run_one(arguments, name, seed) for seed in range(arguments.seeds) for name in arguments.models]
+    frame = pd.DataFrame(rows)
+    measures = ["auc", "accuracy", *SCORES]
+    print(frame.groupby("model", sort=False)[measures].agg(["mean", "min", "max"]).round(3).T.to_string())
+    others = [name for name in arguments.models if name != AADA]
+    if AADA in arguments.models and others:
+        differences = pd.DataFrame([row for other in others for row in compare(arguments, AADA, other)])
+        differences.to_csv(arguments.runs / "differences.csv", index=False)
+        print(differences.round(3).to_string(index=False))
+    frame.to_csv(arguments.runs / "results.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
