@@ -1,5 +1,6 @@
 """Paths and quiet start-up for all tests."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -14,6 +15,12 @@ import pytest
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS))
+
+
+def pytest_collection_finish():
+    """What is imported stays for good, and is not searched for garbage again while graphs are traced."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

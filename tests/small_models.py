@@ -28,6 +28,8 @@ def changed(name):
         "channels": 8,
         "units": 32,
         "depth": 2,
+        "saccades": 2,
+        "extent": 0.5,
     }
     taken = inspect.signature(medkeras.models.preset(name).architecture).parameters
     return {name: value for name, value in wanted.items() if name in taken}

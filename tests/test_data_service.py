@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import pipelines
 from pipelines.jobs.data_service import serve
 
+TESTS = pathlib.Path(__file__).parent
 STEPS, MOST = 12, 600
 
 
@@ -63,12 +65,12 @@ def test_workers_make_the_same_batches(service, tmp_path):
 
 def test_a_model_trains_through_the_service(service, tmp_path):
     run = tmp_path / "run"
-    words = ["train", "--data", "phantom", "--source-option", "images=80", "--model", "focusnet2d_tiny"]
-    words += ["--model-option", "saccades=1", "--model-option", "depth=1"]
+    words = ["train", "--data", "phantom", "--source-option", "images=80", "--model", "tiny_net"]
     words += ["--run", str(run), "--epochs", "2", "--image-size", "24", "--batch-size", "8"]
     words += ["--cache", str(tmp_path / "cache"), "--data-service", service]
-    command = [sys.executable, "-m", "pipelines.cli", *words]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
+    command = [sys.executable, TESTS / "tiny_model.py", *words]
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert result.returncode == 0, result.stderr
     assert (run / "operating_point.json").is_file()
 

@@ -23,17 +23,18 @@ NAMES = ("healthy", "lesion")
 
 
 def make_run(path, model, **config):
+    config = {"source_options": {"images": 60}} | config
     return write_run(TrainConfig(data="phantom", model="focusnet2d_tiny", run=str(path), **config), model)
 
 
 def create(name="focusnet2d_tiny", shape=(32, 32, 1), **options):
-    return medkeras.models.create(name, input_shape=shape, num_classes=2, class_names=NAMES, **options)
+    return medkeras.models.create(name, input_shape=shape, num_classes=2, class_names=NAMES, depth=1, **options)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "first"
-    return make_run(folder, create(), image_size=32, source_options={"images": 60})
+    return make_run(folder, create(), image_size=32)
 
 
 def write_image(path, shape=(40, 56), seed=0):
@@ -64,8 +65,9 @@ def test_a_sample_of_the_test_split_is_drawn(run):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the job asks to be drawn, instead of the drawing."""
+    """What the job asks to be drawn, instead of the drawing; receptive fields are not measured."""
     calls = []
+    monkeypatch.setattr(job, "effective_receptive_field", lambda *given, **options: np.ones((4, 4)))
     for name in ("explanation_figure", "receptive_field_figure"):
         monkeypatch.setattr(job, name, lambda *given, **options: calls.append((given, options)) or Figure())
     return calls
@@ -168,7 +170,7 @@ def test_wrong_arguments_state_the_rule(run, tmp_path):
 
 
 def test_changed_data_are_refused(run, tmp_path):
-    other = make_run(tmp_path / "run", create(), image_size=32, source_options={"images": 60})
+    other = make_run(tmp_path / "run", create(), image_size=32)
     other.write_text("splits.csv", "id,patient,split,label\n")
     with pytest.raises(ValueError, match="must stay as in"):
         explain_run(other.path)

@@ -40,7 +40,7 @@ def export_litert(
 
     Example:
         >>> from medkeras.models import create
-        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2)
+        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2, depth=1, saccades=1)
         >>> file = export_litert(model, tempfile.mkdtemp() + "/chest.tflite")
         >>> outputs = LiteRTModel(file).predict(np.zeros((3, 16, 16, 1)))
         >>> outputs["probabilities"].shape, outputs["logits"].shape

@@ -49,7 +49,7 @@ def compare(
         >>> import tempfile
         >>> from medkeras.export import export_saved_model
         >>> from medkeras.models import create
-        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2)
+        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2, depth=1, saccades=1)
         >>> folder = export_saved_model(model, tempfile.mkdtemp())
         >>> report = compare(model, np.ones((1, 16, 16, 1), "float32"), saved_model=folder)
         >>> report["saved_model"]["agreement"]

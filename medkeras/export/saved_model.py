@@ -42,7 +42,7 @@ def export_saved_model(
     Example:
         >>> import tempfile
         >>> from medkeras.models import create
-        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2)
+        >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2, depth=1, saccades=1)
         >>> folder = export_saved_model(model, tempfile.mkdtemp() + "/chest/1")
         >>> sorted(p.name for p in folder.iterdir())
         ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb', 'variables']
