@@ -1,6 +1,5 @@
 """tf.data service: two worker processes on loopback make the batches that this process would make."""
 
-import contextlib
 import os
 import pathlib
 import re
@@ -17,26 +16,26 @@ TESTS = pathlib.Path(__file__).parent
 STEPS, MOST = 12, 600
 
 
-@contextlib.contextmanager
-def process(*arguments):
-    """Runs `medkeras data-service` until it says that it is there, and stops it as a system would."""
+def start(*arguments):
+    """Runs `medkeras data-service`."""
     command = [sys.executable, "-m", "pipelines.cli", "data-service", *arguments]
-    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield job, job.stdout.readline()
-    finally:
-        job.send_signal(signal.SIGTERM)
-        assert job.wait(timeout=60) == 0, job.stderr.read()
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
 def service():
-    with process() as (_, line):
-        address = re.search(r"grpc://(\S+)", line).group(1)
-        workers = [process("--dispatcher", address) for _ in range(2)]
-        with workers[0] as (_, first), workers[1] as (_, second):
-            assert first.startswith("worker") and second.startswith("worker")
-            yield f"grpc://{address}"
+    """The address of a dispatcher with two workers, which are stopped in the end as a system would, all at once."""
+    jobs = [start()]
+    try:
+        address = re.search(r"grpc://(\S+)", jobs[0].stdout.readline()).group(1)
+        jobs += [start("--dispatcher", address) for _ in range(2)]
+        assert all(job.stdout.readline().startswith("worker") for job in jobs[1:])
+        yield f"grpc://{address}"
+    finally:
+        for job in jobs:
+            job.send_signal(signal.SIGTERM)
+        for job in jobs:
+            assert job.wait(timeout=60) == 0, job.stderr.read()
 
 
 def load(folder, **options):
@@ -66,7 +65,7 @@ def test_workers_make_the_same_batches(service, tmp_path):
 def test_a_model_trains_through_the_service(service, tmp_path):
     run = tmp_path / "run"
     words = ["train", "--data", "phantom", "--source-option", "images=80", "--model", "tiny_net"]
-    words += ["--run", str(run), "--epochs", "2", "--image-size", "24", "--batch-size", "8"]
+    words += ["--run", str(run), "--epochs", "2", "--image-size", "24", "--batch-size", "8", "--augment", "light"]
     words += ["--cache", str(tmp_path / "cache"), "--data-service", service]
     command = [sys.executable, TESTS / "tiny_model.py", *words]
     environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}

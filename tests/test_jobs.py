@@ -29,6 +29,7 @@ def make_run(folder, **changes):
         "learning_rate": 1e-2,
         "source_options": {"images": 120, "size": 16},
         "epochs": 2,
+        "augment": "none",
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_PRESETS", PRESETS)
@@ -37,7 +38,7 @@ def make_run(folder, **changes):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("run") / "run")
+    return make_run(tmp_path_factory.mktemp("run") / "run", augment="standard")
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ SMALL = {
     "batch_size": 8,
     "source_options": {"images": 40},
     "leakage": "off",
+    "augment": "none",
     "epochs": 2,
     "training": "attention",
 }
@@ -44,7 +45,7 @@ def runs(tmp_path_factory):
     """One training in one go, and one that was killed after the first epoch and went on."""
     folder = tmp_path_factory.mktemp("runs")
     options = {"mask": True, "weights": {"alignment": 0.2}, "crop_threshold": [0.3, 0.5]}
-    changes = {"training_options": options, "balance": "class-weights"}
+    changes = {"training_options": options, "balance": "class-weights", "augment": "standard"}
     save = SaveEpochs.on_epoch_end
 
     def keep_a_copy(self, epoch, logs=None):
@@ -81,22 +82,22 @@ def test_the_history_has_every_term_of_the_loss(runs):
 
 def test_two_looks_are_measured_and_predicted_at_a_threshold_of_their_own(runs, tmp_path, capsys):
     whole, _ = runs
-    once, twice = evaluate_run(whole.path), evaluate_run(whole.path, two_stage="cal")
-    assert (once["split"], once["two_stage"], twice["split"], twice["two_stage"]) == ("test", None, "test", "cal")
-    config, model = TrainConfig.from_run(whole), two_stage(load_model(whole), "cal")
+    once, twice = evaluate_run(whole.path), evaluate_run(whole.path, two_stage="ws-dan")
+    assert (once["split"], once["two_stage"], twice["split"], twice["two_stage"]) == ("test", None, "test", "ws-dan")
+    config, model = TrainConfig.from_run(whole), two_stage(load_model(whole), "ws-dan")
     seen = {split: predict_records(model, load_split(config, split)) for split in ("val", "test")}
     point = choose_operating_point(load_split(config, "val").labels, seen["val"], task="binary")
     assert twice["operating_point"]["thresholds"] == pytest.approx(point.thresholds, abs=1e-5)
-    table = pd.read_csv(whole / "evaluations/two_stage_cal-test/predictions.csv")
+    table = pd.read_csv(whole / "evaluations/two_stage_ws-dan-test/predictions.csv")
     np.testing.assert_allclose(table["probability_lesion"], seen["test"][:, 1], atol=1e-5)
     assert not np.allclose(table["probability_lesion"], pd.read_csv(whole / "predictions.csv")["probability_lesion"])
 
     # The threshold is frozen: prediction needs no validation images, and a training that goes on chooses anew.
-    frozen = whole / "operating_point_two_stage_cal.json"
+    frozen = whole / "operating_point_two_stage_ws-dan.json"
     frozen.write_text(frozen.read_text().replace(str(twice["operating_point"]["thresholds"][0]), "2.0"))
     cv2.imwrite(str(tmp_path / "scan.png"), np.full((20, 20), 90, np.uint8))
     words = ["predict", str(whole.path), str(tmp_path / "scan.png"), "--out", str(tmp_path / "out.csv")]
-    assert main([*words, "--two-stage", "cal"]) == 0
+    assert main([*words, "--two-stage", "ws-dan"]) == 0
     assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == ["healthy"]
     assert main([*words, "--two-stage", "thrice"]) == 2
     assert "Received: protocol='thrice'" in capsys.readouterr().err

@@ -24,6 +24,7 @@ SMALL = {
     "image_size": 24,
     "batch_size": 8,
     "epochs": 1,
+    "augment": "none",
     "source_options": {"images": 60},
 }
 

@@ -122,6 +122,7 @@ def test_a_training_by_sgd_and_steps_continues_to_the_bit(tmp_path):
         "batch_size": 8,
         "source_options": {"images": 60, "size": 16},
         "leakage": "off",
+        "augment": "none",
         "optimizer": "sgd",
         "schedule": "step",
         "warm_up": 0,

@@ -75,8 +75,13 @@ def compare(
 
 
 def _keras_outputs(model: ImageClassifier, images: np.ndarray) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
     model = float32_model(model)
-    logits = model.predict(images, batch_size=_BATCH, verbose=0)
+    # Not `predict`, which traces a model again for the last batch.
+    signature = [tf.TensorSpec((None, *model.image_shape), tf.float32)]
+    answer = tf.function(lambda x: model(x, training=False), signature, autograph=False)
+    logits = np.concatenate([answer(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)])
     return {"probabilities": np.asarray(tasks.to_probabilities(logits, model.task)), "logits": logits}
 
 
