@@ -81,9 +81,10 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, An
     config, quiet = config_of(arguments, name, seed), Console(quiet=True)
     run = train(config, console=Console())
     measures = evaluate_run(run.path, console=quiet)
-    found = localize_run(run.path, console=quiet)["maps"][ROWS[name].map]
+    maps = localize_run(run.path, console=quiet)["maps"]
     row = {"model": name, "seed": seed, "auc": measures["macro"]["auc"], "accuracy": measures["accuracy"]}
-    row |= {score: found[score]["value"] for score in SCORES}
+    row |= {score: maps[ROWS[name].map][score]["value"] for score in SCORES}
+    row |= {f"iou_{other}": found["iou"]["value"] for other, found in maps.items()}
     Console().print(row)
     return row
 
@@ -142,8 +143,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [run_one(arguments, name, seed) for seed in range(arguments.seeds) for name in arguments.models]
     frame = pd.DataFrame(rows)
-    measures = ["auc", "accuracy", *SCORES]
-    print(frame.groupby("model", sort=False)[measures].agg(["mean", "min", "max"]).round(3).T.to_string())
+    print(frame.drop(columns="seed").groupby("model", sort=False).agg(["mean", "min", "max"]).round(3).T.to_string())
     others = [name for name in arguments.models if name != AADA]
     if AADA in arguments.models and others:
         differences = pd.DataFrame([row for other in others for row in compare(arguments, AADA, other)])

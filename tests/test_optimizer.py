@@ -8,7 +8,7 @@ import pytest
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 
 from pipelines.jobs.config import LATER, TrainConfig
-from pipelines.jobs.optimizer import DecayedAdam, DecayedSGD, build_optimizer, is_exempt
+from pipelines.jobs.optimizer import DecayedAdam, DecayedSGD, DecoupledAdam, build_optimizer, is_exempt
 from pipelines.jobs.schedule import learning_rates
 from pipelines.jobs.train import train
 from pipelines.run_folder import RunFolder
@@ -28,11 +28,37 @@ def test_the_defaults_are_what_they_were():
     model = small_model()
     optimizer = build_optimizer(config(), model, steps_per_epoch=10)
     rates = keras.optimizers.schedules.CosineDecay(0.0, 190, warmup_target=1e-3, warmup_steps=10)
-    before = keras.optimizers.AdamW(rates, weight_decay=1e-4, name=optimizer.name)
-    assert optimizer.get_config() == before.get_config()
+    before = keras.optimizers.AdamW(rates, weight_decay=1e-4, name="adamw")
+    asked, kept = optimizer.get_config(), before.get_config()
+    assert asked.pop("decay") == kept.pop("weight_decay") == 1e-4 and asked.pop("weight_decay") is None
+    assert asked == kept
     before.build(model.trainable_variables)
-    optimizer.build(model.trainable_variables)
     assert [v.path for v in optimizer.variables] == [v.path for v in before.variables]
+
+
+def test_decoupled_decay_is_that_of_keras_to_the_bit():
+    rng = np.random.default_rng(0)
+    rates = keras.optimizers.schedules.CosineDecay(0.0, 6, warmup_target=0.3, warmup_steps=3)
+    ours, theirs = small_model(), small_model()
+    optimizers = DecoupledAdam(rates, decay=0.2), keras.optimizers.AdamW(rates, weight_decay=0.2)
+    for optimizer in optimizers:
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    for _ in range(6):
+        gradients = [keras.ops.convert_to_tensor(rng.normal(size=v.shape), "float32") for v in ours.trainable_variables]
+        for optimizer, model in zip(optimizers, (ours, theirs), strict=True):
+            optimizer.apply(gradients, model.trainable_variables)
+    for one, other in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_step_is_traced_once(monkeypatch):
+    """Moments that the first step has to make are traced a second time without making them."""
+    model = small_model()
+    model.compile(build_optimizer(config(), model, steps_per_epoch=2), "sparse_categorical_crossentropy")
+    traces, step = [], model.train_step
+    monkeypatch.setattr(model, "train_step", lambda data: (traces.append(1), step(data))[1])
+    model.fit(np.zeros((8, 6, 6, 2), "float32"), np.zeros(8), batch_size=4, epochs=2, verbose=0)
+    assert traces == [1]
 
 
 def test_a_cosine_with_its_own_rise_and_end():

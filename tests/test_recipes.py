@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +16,7 @@ from pipelines import recipes
 from pipelines.cli import main
 from pipelines.jobs.build import build_training
 from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.jobs.optimizer import DecoupledAdam
 from pipelines.recipes.prepare import prepare
 from pipelines.run_folder import RunFolder
 
@@ -94,8 +94,8 @@ def test_the_baseline_of_hemf_is_trained_by_the_same_recipe(seen, prepared):
     more = [*model_words("came_tiny", CAME_OPTIONS), "--image-size", "32", "--batch-size", "8"]
     config = resolved(seen, "--recipe", "covid19_ct", "--data", prepared("covid19_ct"), *more)
     training, model = build_training(config, load_data(config))
-    assert type(model) is CAME and type(training.optimizer) is keras.optimizers.AdamW
-    decays = {v.path: bool(training.optimizer._use_weight_decay(v)) for v in model.trainable_variables}
+    assert type(model) is CAME and type(training.optimizer) is DecoupledAdam
+    decays = {v.path: training.optimizer.decays(v) for v in model.trainable_variables}
     for variable in model.trainable_variables:
         assert decays[variable.path] == (len(variable.shape) > 1), variable.path
 

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, command."""
+"""What a run was made with: versions, machine, command, settings."""
 
 import importlib.metadata
 import os
@@ -9,14 +9,15 @@ from typing import Any
 import keras
 
 PACKAGES = ("medkeras", "tensorflow", "keras", "numpy", "pandas", "opencv-python", "scikit-learn")
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")
 
 
 def environment() -> dict[str, Any]:
-    """Returns the versions, the machine and the command of this process, as plain values.
+    """Returns the versions, the machine, the command and the settings of this process, as plain values.
 
     Example:
         >>> sorted(environment())
-        ['backend', 'command', 'cpu_count', 'packages', 'platform', 'python']
+        ['backend', 'command', 'cpu_count', 'packages', 'platform', 'python', 'variables']
     """
     return {
         "python": platform.python_version(),
@@ -25,6 +26,7 @@ def environment() -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "packages": {name: _version(name) for name in PACKAGES},
         "command": sys.argv,
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
