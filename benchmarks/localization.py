@@ -12,9 +12,12 @@ and scores averaged first, drawn by patient or duplicate group.
 """
 
 import argparse
+import os
 import pathlib
 import sys
 from typing import Any, NamedTuple
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As the command line does.
 
 import numpy as np
 import pandas as pd
@@ -23,7 +26,7 @@ from rich.console import Console
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import baselines  # noqa: F401
-from classification import variant
+from training import config_of, parser_of
 
 from medkeras.evaluation import paired_bootstrap
 from medkeras.evaluation.localization import mean_interval
@@ -53,33 +56,18 @@ ROWS = {
 SCORES = ("iou", "dice", "pointing", "energy")
 
 
-def config_of(arguments: argparse.Namespace, name: str, seed: int) -> TrainConfig:
+def config(arguments: argparse.Namespace, name: str, seed: int) -> TrainConfig:
     row = ROWS[name]
-    return TrainConfig(
-        data=arguments.data,
-        source_options=variant(":" + arguments.source_options)[1],
-        leakage="warn",
-        model=row.model,
-        training="plain" if row.options is None else "attention",
-        training_options=row.options or {},
-        run=str(arguments.runs / f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"),
-        image_size=arguments.image_size,
-        channels=arguments.channels,
-        batch_size=arguments.batch_size,
-        augment=arguments.augment,
-        balance=arguments.balance,
-        monitor=arguments.monitor,
-        epochs=arguments.epochs * row.times,
-        learning_rate=arguments.learning_rate,
-        weight_decay=arguments.weight_decay,
-        seed=seed,
-    )
+    training = "plain" if row.options is None else "attention"
+    run, epochs = name.replace(", ", "_").replace(" ", "_"), arguments.epochs * row.times
+    changes = {"training": training, "training_options": row.options or {}, "epochs": epochs}
+    return config_of(arguments, row.model, run=run, seed=seed, **changes)
 
 
 def run_one(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Trains, evaluates and localizes; returns the row of the table."""
-    config, quiet = config_of(arguments, name, seed), Console(quiet=True)
-    run = train(config, console=Console())
+    quiet = Console(quiet=True)
+    run = train(config(arguments, name, seed), console=Console())
     measures = evaluate_run(run.path, console=quiet)
     maps = localize_run(run.path, console=quiet)["maps"]
     row = {"model": name, "seed": seed, "auc": measures["macro"]["auc"], "accuracy": measures["accuracy"]}
@@ -92,8 +80,7 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, An
 def predictions(arguments: argparse.Namespace, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Returns the table of the test images, and their probabilities, the mean over the seeds."""
     tables = [
-        pd.read_csv(RunFolder(config_of(arguments, name, seed).run) / "predictions.csv")
-        for seed in range(arguments.seeds)
+        pd.read_csv(RunFolder(config(arguments, name, seed).run) / "predictions.csv") for seed in range(arguments.seeds)
     ]
     columns = [column for column in tables[0] if column.startswith("probability_")]
     return tables[0], np.mean([table[columns].to_numpy() for table in tables], axis=0)
@@ -102,7 +89,7 @@ def predictions(arguments: argparse.Namespace, name: str) -> tuple[pd.DataFrame,
 def scores(arguments: argparse.Namespace, name: str) -> pd.DataFrame:
     """Returns the scores of each test image with a lesion, the mean over the seeds."""
     tables = [
-        pd.read_csv(RunFolder(config_of(arguments, name, seed).run) / "localization/localization.csv")
+        pd.read_csv(RunFolder(config(arguments, name, seed).run) / "localization/localization.csv")
         for seed in range(arguments.seeds)
     ]
     chosen = [table[table["map"] == ROWS[name].map].set_index("id") for table in tables]
@@ -125,21 +112,8 @@ def compare(arguments: argparse.Namespace, first: str, second: str) -> list[dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--runs", type=pathlib.Path, required=True)
+    parser = parser_of(__doc__, epochs=12, batch_size=16, learning_rate=1e-3, augment="standard")
     parser.add_argument("--models", nargs="+", default=list(ROWS), choices=ROWS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12, help="with AADA")
-    parser.add_argument("--image-size", type=int)
-    parser.add_argument("--channels", type=int)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--weight-decay", type=float, default=1e-3)
-    parser.add_argument("--augment", default="standard")
-    parser.add_argument("--balance", default="class-weights")
-    parser.add_argument("--monitor", default="auc")
-    parser.add_argument("--source-options", default="", help="key=value,key=value")
     arguments = parser.parse_args()
     rows = [run_one(arguments, name, seed) for seed in range(arguments.seeds) for name in arguments.models]
     frame = pd.DataFrame(rows)
