@@ -1,5 +1,13 @@
 """Measures of predictions in numpy: exact, per class and overall, with intervals and frozen thresholds."""
 
+from medkeras.evaluation.calibration import (
+    Reliability,
+    brier_decomposition,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability,
+)
 from medkeras.evaluation.checks import check_class_names, check_predictions, check_probabilities
 from medkeras.evaluation.intervals import Interval, bootstrap, paired_bootstrap
 from medkeras.evaluation.localization import (
@@ -24,10 +32,13 @@ __all__ = [
     "Interval",
     "Localization",
     "OperatingPoint",
+    "Reliability",
     "average_precision",
     "binarize",
     "bootstrap",
     "boxes",
+    "brier_decomposition",
+    "brier_score",
     "check_class_names",
     "check_predictions",
     "check_probabilities",
@@ -37,14 +48,17 @@ __all__ = [
     "energy_in_mask",
     "evaluate",
     "evaluate_localization",
+    "expected_calibration_error",
     "image_scores",
     "iou",
     "named_measure",
+    "negative_log_likelihood",
     "one_vs_rest",
     "paired_bootstrap",
     "pointing_game",
     "precision_recall_curve",
     "random_head_iou",
+    "reliability",
     "roc_auc",
     "roc_curve",
 ]

@@ -1,6 +1,7 @@
 """Reusable Keras layers: attention, sampling and blocks for images and volumes."""
 
 from medkeras.layers.aligned_resizing import AlignedResizing
+from medkeras.layers.always_on import AlwaysOn
 from medkeras.layers.attention_crop import (
     attention_box,
     attention_crop,
@@ -24,6 +25,7 @@ from medkeras.layers.window_attention import WindowAttention
 
 __all__ = [
     "AlignedResizing",
+    "AlwaysOn",
     "AttentionCrop",
     "AttentionDrop",
     "AxialRetention",
