@@ -137,11 +137,32 @@ def test_a_model_of_another_package_may_give_probabilities():
     assert found.entropy.shape == (3, 2) and (found.mean < 1).all()
 
 
+def test_a_compiled_model_is_sampled_too():
+    model = networks("two ways")
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(np.ones((4, 8, 8, 3), "float32"), np.arange(4) % 3, verbose=0)
+    sampled = MonteCarloDropout(model, samples=2, task="multiclass")
+    assert sampled.sample(np.ones((1, 8, 8, 3), "float32")).shape == (2, 1, 3)
+    assert len(model.optimizer.variables) > 2 and not sampled.model.compiled
+
+
+class Written(keras.Model):
+    """A model that is no graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.dense = keras.layers.Dropout(0.5), keras.layers.Dense(2)
+
+    def call(self, x, training=False):
+        return self.dense(self.drop(x, training=training))
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: MonteCarloDropout(small("focusnet2d_tiny", dropout=0.0)), "a model with a dropout layer"),
         (lambda: MonteCarloDropout(small("focusnet2d_tiny", dropout=0.5), samples=0), "Received: samples=0"),
+        (lambda: MonteCarloDropout(Written(), task="binary"), "a functional model. Received: Written"),
         (lambda: MonteCarloDropout(networks("head")), "Received: task=None"),
         (lambda: MonteCarloDropout(networks("head"), task="binary"), "binary task has 2 classes"),
         (

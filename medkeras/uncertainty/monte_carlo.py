@@ -53,6 +53,8 @@ class MonteCarloDropout:
                 "Monte Carlo dropout needs a model with a dropout layer; build it with a rate above 0. "
                 f"Received: model={model.name!r}"
             )
+        if not hasattr(model, "input"):
+            raise ValueError(f"Monte Carlo dropout needs a functional model. Received: {type(model).__name__}")
         task = getattr(model, "task", None) or task
         if task is None:
             raise ValueError("`task` says what the outputs of a model of another package are. Received: task=None")
@@ -128,7 +130,7 @@ def _split(model: keras.Model, layers: Sequence[keras.layers.Layer]) -> tuple[An
             continue
         if set(layers) <= set(rest.layers):
             return layer.input, rest
-    return model.input, model
+    return model.input, keras.Model(model.input, model.output)
 
 
 @contextlib.contextmanager
