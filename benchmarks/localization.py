@@ -12,6 +12,7 @@ and scores averaged first, drawn by patient or duplicate group.
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import sys
@@ -86,13 +87,13 @@ def predictions(arguments: argparse.Namespace, name: str) -> tuple[pd.DataFrame,
     return tables[0], np.mean([table[columns].to_numpy() for table in tables], axis=0)
 
 
-def scores(arguments: argparse.Namespace, name: str) -> pd.DataFrame:
-    """Returns the scores of each test image with a lesion, the mean over the seeds."""
+def scores(arguments: argparse.Namespace, name: str, kind: str) -> pd.DataFrame:
+    """Returns the scores of a map of each test image with a lesion, the mean over the seeds."""
     tables = [
         pd.read_csv(RunFolder(config(arguments, name, seed).run) / "localization/localization.csv")
         for seed in range(arguments.seeds)
     ]
-    chosen = [table[table["map"] == ROWS[name].map].set_index("id") for table in tables]
+    chosen = [table[table["map"] == kind].set_index("file") for table in tables]
     return sum(table[list(SCORES)] for table in chosen) / len(chosen)
 
 
@@ -105,9 +106,11 @@ def compare(arguments: argparse.Namespace, first: str, second: str) -> list[dict
         {"measure": m, **paired_bootstrap(m, labels, ours, theirs, task=task, groups=table["patient"]).to_dict()}
         for m in ("auc", "accuracy")
     ]
-    difference = scores(arguments, first) - scores(arguments, second)
-    groups = table.set_index("id")["patient"].loc[difference.index].to_numpy()
-    rows += [{"measure": s, **mean_interval(difference[s], groups=groups).to_dict()} for s in SCORES]
+    kinds = {"": [ROWS[name].map for name in (first, second)], " of evidence_map": ["evidence_map"] * 2}
+    for suffix, (own, other) in kinds.items():
+        difference = scores(arguments, first, own) - scores(arguments, second, other)
+        groups = table.set_index("id")["patient"].loc[difference.index].to_numpy()
+        rows += [{"measure": s + suffix, **mean_interval(difference[s], groups=groups).to_dict()} for s in SCORES]
     return [{"first": first, "less": second, **row} for row in rows]
 
 
@@ -117,13 +120,12 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [run_one(arguments, name, seed) for seed in range(arguments.seeds) for name in arguments.models]
     frame = pd.DataFrame(rows)
-    print(frame.drop(columns="seed").groupby("model", sort=False).agg(["mean", "min", "max"]).round(3).T.to_string())
-    others = [name for name in arguments.models if name != AADA]
-    if AADA in arguments.models and others:
-        differences = pd.DataFrame([row for other in others for row in compare(arguments, AADA, other)])
-        differences.to_csv(arguments.runs / "differences.csv", index=False)
-        print(differences.round(3).to_string(index=False))
     frame.to_csv(arguments.runs / "results.csv", index=False)
+    print(frame.drop(columns="seed").groupby("model", sort=False).agg(["mean", "min", "max"]).round(3).T.to_string())
+    pairs = itertools.combinations(arguments.models, 2)
+    differences = pd.DataFrame([row for first, second in pairs for row in compare(arguments, first, second)])
+    differences.to_csv(arguments.runs / "differences.csv", index=False)
+    print(differences.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
