@@ -13,6 +13,7 @@ from medkeras.layers.attention_views import AttentionCrop, AttentionDrop
 from medkeras.layers.bilinear_attention import BilinearAttentionPooling
 from medkeras.layers.channel_attention import ChannelAttention
 from medkeras.layers.channel_dense import ChannelDense
+from medkeras.layers.cross_attention import CrossAttention
 from medkeras.layers.drop_path import DropPath
 from medkeras.layers.external_attention import ExternalAttention
 from medkeras.layers.glimpse import Glimpse
@@ -32,6 +33,7 @@ __all__ = [
     "BilinearAttentionPooling",
     "ChannelAttention",
     "ChannelDense",
+    "CrossAttention",
     "DropPath",
     "ExternalAttention",
     "Glimpse",
