@@ -3,18 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is never imported needs no bytecode.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test lint clean
 
 $(VENV)/.demo: setup.cfg setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python $(INSTALL) -e .
 	touch $@
 
 # medmnist's own evaluator is an oracle of the tests; its other needs (torch) are not.
 $(VENV)/.test: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'medmnist==3.0.2'
+	$(BIN)/python $(INSTALL) -e '.[test]'
+	$(BIN)/python $(INSTALL) --no-deps 'medmnist==3.0.2'
 	touch $@
 
 demo: $(VENV)/.demo

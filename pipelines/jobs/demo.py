@@ -34,7 +34,7 @@ def demo(out: str | os.PathLike = "demo", *, seed: int = 0, console: Console | N
         run=str(out / "run"),
         image_size=48,
         source_options={"images": 480},
-        epochs=16,
+        epochs=12,
         learning_rate=2e-3,
         seed=seed,
     )
