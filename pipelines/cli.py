@@ -87,7 +87,7 @@ def _console() -> Iterator[Console]:
     """Imports Keras and TensorFlow, which takes seconds, in silence; gives the console to print to."""
     console = Console()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Up to twice as fast in training. By itself TensorFlow takes it only on processors with VNNI.
+    # Faster in training. By itself TensorFlow takes it only on processors with VNNI.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with console.status("Starting TensorFlow"), _silent_native_log():
         import keras  # noqa: F401

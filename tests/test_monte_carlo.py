@@ -78,6 +78,8 @@ def test_samples_are_those_of_dropout_turned_on_by_hand(place):
     np.testing.assert_allclose(found, by_hand(model, images, layers, 5, 3), atol=1e-5)
     assert found.shape == (5, 4, 3) and found.std(axis=0).max() > 1e-3
     np.testing.assert_array_equal(sampled.sample(images, seed=3), found)
+    again = MonteCarloDropout(model, samples=5, task="multiclass")
+    np.testing.assert_allclose(again.sample(images, seed=3), found, atol=1e-6)
     assert np.abs(sampled.sample(images, seed=4) - found).max() > 1e-3
     for one, other in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(one, other)

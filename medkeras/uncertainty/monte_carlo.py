@@ -126,7 +126,7 @@ def _split(model: keras.Model, layers: Sequence[keras.layers.Layer]) -> tuple[An
     for layer in layers:
         try:
             rest = keras.Model(layer.input, model.output)
-        except (ValueError, AttributeError):  # Called twice, in a nested model, or not the only way to the output.
+        except (ValueError, AttributeError):  # In a model inside, or not the only way to the output.
             continue
         if set(layers) <= set(rest.layers):
             return layer.input, rest
