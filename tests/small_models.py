@@ -17,6 +17,7 @@ def changed(name):
     """What is changed of a preset: to what the small image allows, and to a size that a test can train."""
     wanted = {
         "backbone": "resnet_tiny",
+        "backbones": ("efficientnet_tiny", "resnet_tiny"),
         "attention_maps": 8,
         "widths": (8, 16, 32, 64),
         "depths": (1, 1, 1, 1),
@@ -27,6 +28,7 @@ def changed(name):
         "memory": 8,
         "channels": 8,
         "units": 32,
+        "hidden": 16,
         "depth": 2,
         "saccades": 2,
         "extent": 0.5,

@@ -1,7 +1,8 @@
-"""Residual networks from keras-hub: equal to a numpy twin with torch's names, and filled from files and presets."""
+"""Networks from keras-hub: equal to numpy twins with torch's names, and filled from files and presets."""
 
 import sys
 
+import efficientnet_twin
 import numpy as np
 import pytest
 import resnet_twin
@@ -12,13 +13,14 @@ from medkeras.models import backbones
 RNG = np.random.default_rng(0)
 
 
-def seeded(backbone, rng=RNG):
-    """A checkpoint in torchvision's names and layouts, with a classifier."""
+def seeded(backbone, rng=RNG, targets=backbones.resnet_targets):
+    """A checkpoint in torchvision's or timm's names and layouts, with a classifier."""
     arrays = {"fc.weight": rng.normal(size=(7, 512)), "fc.bias": rng.normal(size=7)}
-    for target in backbones.resnet_targets(backbone):
+    for target in targets(backbone):
         (name,), shape = target.names, tuple(target.variable.shape)
         if len(shape) == 4:
-            shape = (shape[3], shape[2], *shape[:2])
+            order = (2, 3) if "conv_dw" in name else (3, 2)
+            shape = (shape[order[0]], shape[order[1]], *shape[:2])
             arrays[name] = rng.normal(0, np.prod(shape[1:]) ** -0.5, shape)
         else:
             positive = name.endswith(("weight", "running_var"))
@@ -35,6 +37,30 @@ def test_it_equals_a_numpy_twin_on_an_odd_image():
     expected = resnet_twin.resnet(np.moveaxis(images, -1, 1), weights, (3, 4), (1, 2))
     for ours, twin in zip(backbone(images), expected, strict=True):
         np.testing.assert_allclose(np.moveaxis(ours, -1, 1), twin, atol=1e-4 * np.abs(twin).max())
+
+
+def test_an_efficientnet_equals_its_numpy_twin_on_an_odd_image():
+    backbone = backbones.efficientnet("efficientnet_b0", image_shape=(37, 46, 3), taps=(1, 2, 3, 4, 5, 6, 7))
+    weights = seeded(backbone, targets=backbones.efficientnet_targets)
+    del weights["fc.weight"], weights["fc.bias"]
+    top = {"classifier.weight": np.zeros((5, 1280)), "conv_head.weight": np.zeros(1), "bn2.weight": np.zeros(1)}
+    backbones.load_pretrained(backbone, weights | top)
+    images = RNG.normal(size=(2, 37, 46, 3)).astype("float32")
+    expected = efficientnet_twin.efficientnet(np.moveaxis(images, -1, 1), weights)
+    for ours, twin in zip(backbone(images), expected, strict=True):
+        np.testing.assert_allclose(np.moveaxis(ours, -1, 1), twin, atol=1e-4 * np.abs(twin).max())
+
+
+def test_an_efficientnet_has_the_sizes_of_keras_own():
+    """Channels and weights of the first four stages of EfficientNetB4."""
+    import keras
+
+    whole = keras.applications.EfficientNetB4(include_top=False, weights=None, input_shape=(224, 224, 3))
+    theirs = keras.Model(whole.input, [whole.get_layer(n).output for n in ("block3d_add", "block4f_add")])
+    ours = backbones.efficientnet("efficientnet_b4", image_shape=(224, 224, 3), taps=(3, 4))
+    assert ours.output_shape == theirs.output_shape
+    count = [sum(int(np.prod(w.shape)) for w in m.trainable_weights) for m in (ours, theirs)]
+    assert count[0] == count[1]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +144,31 @@ def test_a_preset_of_another_network_is_refused(backbone, tmp_path):
     hub_resnet([1, 1, 1, 1], use_pre_activation=True).save_to_preset(str(tmp_path / "v2"))
     with pytest.raises(ValueError, match="another network.*v2"):
         backbones.load_pretrained(backbone, str(tmp_path / "v2"))
+
+
+def test_an_efficientnet_preset_fills_the_stages_that_there_are(tmp_path):
+    import keras_hub
+
+    preset = keras_hub.models.EfficientNetBackbone(
+        stackwise_kernel_sizes=[3, 3, 5],
+        stackwise_num_repeats=[1, 2, 2],
+        stackwise_strides=[1, 2, 2],
+        stackwise_input_filters=[32, 16, 24],
+        stackwise_output_filters=[16, 24, 40],
+        stackwise_expansion_ratios=[1, 6, 6],
+        stackwise_squeeze_and_excite_ratios=[0.25] * 3,
+        stackwise_block_types=["v1"] * 3,
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+    )
+    preset.save_to_preset(str(tmp_path / "preset"))
+    backbone = backbones.efficientnet("efficientnet_b0", image_shape=(32, 32, 3), taps=(2,))
+    backbones.load_pretrained(backbone, str(tmp_path / "preset"))
+    for layer in ("stem_conv", "block2b_se_expand", "block2b_project_bn"):
+        for ours, theirs in zip(backbone.get_layer(layer).weights, preset.get_layer(layer).weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="lacks 56 tensors, the first being bn1.weight"):
+        backbones.load_pretrained(backbone, {"conv_stem.weight": np.zeros((32, 3, 3, 3))})
 
 
 def test_what_is_neither_a_file_nor_a_preset(backbone, tmp_path):

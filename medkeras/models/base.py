@@ -158,14 +158,26 @@ def image_input(input_shape: Sequence[int], normalization: Any, *, rgb: bool = F
     image = x = keras.Input(shape, name="image")
     if rgb and shape[-1] == 1:
         x = keras.layers.Concatenate(name="rgb")([image] * 3)
+    return image, normalize(x, normalization)
+
+
+def normalize(x: Any, normalization: Any, *, name: str = "normalization") -> Any:
+    """Returns the symbolic image after a normalisation.
+
+    Args:
+        x: The symbolic image in [0, 1].
+        normalization: As for `image_input`.
+        name: Name of the layer, if one is needed.
+
+    Raises:
+        ValueError: If the normalisation is unknown or does not fit the channels.
+    """
     statistics = _mean_and_std(normalization, x.shape[-1])
     if statistics is None:
-        return image, x
+        return x
     mean, std = statistics
-    rescale = keras.layers.Rescaling(
-        [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)], name="normalization"
-    )
-    return image, rescale(x)
+    scale, offset = [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+    return keras.layers.Rescaling(scale, offset, name=name)(x)
 
 
 def _mean_and_std(normalization: Any, channels: int) -> tuple[list[float], list[float]] | None:
