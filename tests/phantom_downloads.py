@@ -113,7 +113,68 @@ def covid19_ct(each=14):
     return files
 
 
-DOWNLOADS = {f.__name__: f for f in (aptos2019, ddr, messidor2, isic2018, kvasir, covid19_ct)}
+def covid19_xray(each=6):
+    image, top = Images(), "COVID-19_Radiography_Dataset"
+    files = {f"{top}/README.md.txt": b"COVID-19"}
+    for k, label in enumerate(("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")):
+        files[f"{top}/{label}.metadata.xlsx"] = b"PK"
+        for i in range(each):
+            files[f"{top}/{label}/images/{label}-{i + 1}.png"] = image(".png", k)
+            files[f"{top}/{label}/masks/{label}-{i + 1}.png"] = image(".png")
+    return files
+
+
+def tuberculosis_xray(each=6):
+    image, top = Images(), "TB_Chest_Radiography_Database"
+    files = {f"{top}/README.md.txt": b"TB"}
+    for k, (label, count) in enumerate({"Normal": 2 * each, "Tuberculosis": each}.items()):
+        files[f"{top}/{label}.metadata.xlsx"] = b"PK"
+        files |= {f"{top}/{label}/{label}-{i + 1}.png": image(".png", 4 * k) for i in range(count)}
+    return files
+
+
+def pneumonia_xray(each=8):
+    """As Kaggle's: two images of each patient of train, and the numbers of patients begin anew in test."""
+    image, files = Images(), {}
+    for i in range(2 * each):
+        split = "val" if i >= 2 * each - 2 else "train"
+        ill = f"person{i // 2 + 1}_{('bacteria', 'virus')[i % 2]}_{i + 1}.jpeg"
+        files[f"chest_xray/{split}/PNEUMONIA/{ill}"] = image(".jpeg", 4)
+        files[f"chest_xray/{split}/NORMAL/IM-{115 + i // 2:04d}-{i % 2 + 1:04d}.jpeg"] = image(".jpeg")
+    for i in range(each // 2):
+        files[f"chest_xray/test/PNEUMONIA/person{i + 1}_virus_{i + 6}.jpeg"] = image(".jpeg", 4)
+        files[f"chest_xray/test/NORMAL/NORMAL2-IM-{i + 1:04d}-0001.jpeg"] = image(".jpeg")
+    return files | {"chest_xray/.DS_Store": b"x"}
+
+
+def oct2017(each=6):
+    """As Kaggle's, with a blank in the folder's name; a patient of test has other images in train."""
+    image, files = Images(), {}
+    for k, label in enumerate(("CNV", "DME", "DRUSEN", "NORMAL")):
+        for i in range(each):
+            files[f"OCT2017 /train/{label}/{label}-{1000 + 10 * k + i // 2}-{i % 2 + 1}.jpeg"] = image(".jpeg", k)
+        files[f"OCT2017 /val/{label}/{label}-{2000 + k}-1.jpeg"] = image(".jpeg", k)
+        files[f"OCT2017 /train/{label}/{label}-{3000 + k}-2.jpeg"] = image(".jpeg", k)
+        files[f"OCT2017 /test/{label}/{label}-{3000 + k}-1.jpeg"] = image(".jpeg", k)
+        files[f"OCT2017 /test/{label}/{label}-{3100 + k}-1.jpeg"] = image(".jpeg", k)
+    return files
+
+
+DOWNLOADS = {
+    f.__name__: f
+    for f in (
+        aptos2019,
+        ddr,
+        messidor2,
+        isic2018,
+        kvasir,
+        covid19_ct,
+        covid19_xray,
+        tuberculosis_xray,
+        pneumonia_xray,
+        oct2017,
+    )
+}
 
 
 def as_folder(files, path):

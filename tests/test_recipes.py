@@ -58,12 +58,20 @@ SMALL = dict.fromkeys(DOWNLOADS, TINY) | {
 }
 
 
-@pytest.mark.parametrize("name", DOWNLOADS)
+# Of the recipes of DCAT, which have one training: images of each split.
+READ_ONLY = {
+    "covid19_xray": {"train": 16, "val": 4, "test": 4},
+    "tuberculosis_xray": {"train": 13, "val": 2, "test": 3},
+    "oct2017": {"train": 24, "val": 4, "test": 8},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in DOWNLOADS if name not in READ_ONLY])
 def test_a_prepared_download_is_trained_by_its_recipe_and_evaluated(name, prepared, tmp_path):
-    data, run = prepared(name), tmp_path / "run"
-    more = ["--epochs", "1", "--batch-size", "8", *(["--pretrained", "none"] if name in ATTENTION else [])]
+    data, run, recipe = prepared(name), tmp_path / "run", recipes.load(name)
+    more = ["--epochs", "1", "--batch-size", "8", *(["--pretrained", "none"] if "pretrained" in recipe.train else [])]
     assert main(words("train", "--recipe", name, "--data", data, "--run", run, *SMALL[name], *more)) == 0
-    config, recipe = TrainConfig.from_run(RunFolder(run)), recipes.load(name)
+    config = TrainConfig.from_run(RunFolder(run))
     own = {"model", "model_options", "image_size", "epochs", "batch_size", "pretrained"}
     own |= {"training", "training_options", "augment"} if SMALL[name] is TINY else set()
     for field, value in recipe.train.items():
@@ -76,7 +84,10 @@ def test_a_prepared_download_is_trained_by_its_recipe_and_evaluated(name, prepar
     if "patient" in index:
         assert splits.groupby("patient")["split"].nunique().max() == 1
     if "split" in index:
-        assert splits.set_index("id")["split"].equals(index.set_index("path")["split"].loc[splits["id"]])
+        given = index.set_index("path")["split"].loc[splits["id"]].to_numpy()
+        # Where the download has no validation images, they are taken from train.
+        taken = (splits["split"] == "val") & ("val" not in given)
+        assert (splits["split"] == given)[~taken].all() and (given[taken] == "train").all()
     if name == "kvasir":
         assert splits["split"].value_counts().to_dict() == {"test": 24, "train": 16, "val": 8}
 
@@ -98,6 +109,15 @@ def test_the_baseline_of_hemf_is_trained_by_the_same_recipe(seen, prepared):
     decays = {v.path: training.optimizer.decays(v) for v in model.trainable_variables}
     for variable in model.trainable_variables:
         assert decays[variable.path] == (len(variable.shape) > 1), variable.path
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_data_of_the_other_recipes_of_dcat_are_split_as_they_say(name, seen, prepared):
+    config = resolved(seen, "--recipe", name, "--data", prepared(name))
+    data = load_data(dataclasses.replace(config, image_size=16))
+    assert data.info.counts == READ_ONLY[name] and data.info.image_shape == (16, 16, 1) and data.leaks.empty
+    assert data.info.class_names == tuple(sorted(recipes.load(name).layout["classes"].values()))
+    assert data.info.manifest.groupby("patient")["split"].nunique().max() == 1
 
 
 def test_leaks_of_a_published_split_are_warned_of(seen, prepared):
@@ -132,6 +152,10 @@ def test_a_recipe_alone_is_the_published_training(seen, prepared):
     assert (config.warm_up, config.warm_up_start, config.end_factor, config.decay_vectors) == (1, 1e-3, 1e-2, False)
     assert (config.epochs, config.batch_size, config.augment) == (100, 32, "imagenet")
     assert (config.group_duplicates, config.leakage) == (True, "stop")
+    config = resolved(seen, "--recipe", "oct2017", "--data", prepared("oct2017"))
+    assert (config.model, config.optimizer, config.learning_rate, config.weight_decay) == ("dcat", "adamw", 1e-4, 1e-4)
+    assert (config.schedule, config.warm_up, config.epochs, config.patience) == ("cosine", None, 50, 8)
+    assert (config.batch_size, config.monitor, config.balance) == (32, "auc", "class-weights")
 
 
 def test_what_the_user_gives_overrides_and_options_are_joined(seen, prepared, tmp_path):
@@ -258,7 +282,7 @@ BAD_YAML = {
     "no model": (changed(train__model=None), "without train: model"),
     "an unknown split": (changed(splits=["random"]), "random"),
     "an unknown layout": (changed(layout__kind="pages"), "'pages'"),
-    "an unknown option of the layout": (changed(layout__folder="x"), "'folder'"),
+    "an unknown option of the layout": (changed(layout__folders="x"), "'folders'"),
     "a layout without its option": (changed(layout__classes=None), "needs the option classes"),
     "a text for a list": (changed(caveats="none"), "caveats='none'"),
 }

@@ -18,6 +18,8 @@ from pipelines.recipes.published_split import published_split
 # Files that are read for their labels.
 TABLES = ("train.csv", "messidor_data.csv", "messidor-2.csv", "GroundTruth.csv", "LesionGroupings.csv")
 LISTS = {f"DR_grading/{name}.txt" for name in ("train", "valid", "test")}
+# Left out, though images of the same name are taken.
+LOOKALIKES = ("lesion_segmentation/", "/masks/")
 
 
 def rejected_of(folder):
@@ -37,16 +39,21 @@ def test_folder_and_archives_give_the_same_and_every_file_is_accounted_for(name,
         folder = tmp_path / kind
         pd.testing.assert_frame_equal(made[kind], made["folder"])
         pd.testing.assert_frame_equal(pd.read_csv(folder / "index.csv", dtype=str, keep_default_na=False), made[kind])
-        by_name = {path.rpartition("/")[2]: data for path, data in files.items() if "lesion_seg" not in path}
+        by_name = {path.rpartition("/")[2]: data for path, data in files.items() if not is_lookalike(path)}
         for path in made[kind]["path"]:
             assert (folder / path).read_bytes() == by_name[path.rpartition("/")[2]]
         laid_out = {p.relative_to(folder).as_posix() for p in (folder / "images").rglob("*") if p.is_file()}
         assert laid_out == set(made[kind]["path"])
-        tables = {path for path in files if path in LISTS or path.endswith(TABLES) and "lesion_seg" not in path}
+        tables = {path for path in files if path in LISTS or path.endswith(TABLES) and not is_lookalike(path)}
         taken = {path for path in files if f"images/{label_of(path, made[kind])}/{path.rpartition('/')[2]}" in laid_out}
-        taken -= {path for path in files if "lesion_segmentation" in path}
-        assert set(rejected_of(folder)) == files.keys() - tables - taken
+        taken -= {path for path in files if is_lookalike(path)}
+        hidden = {path for path in files if path.rpartition("/")[2].startswith(".")}
+        assert set(rejected_of(folder)) == files.keys() - tables - taken - hidden
     assert sorted(made["zip"]["label"].unique()) == sorted(classes_of(name))
+
+
+def is_lookalike(path):
+    return any(part in path for part in LOOKALIKES)
 
 
 def label_of(path, index):
@@ -121,6 +128,65 @@ def test_kvasir_and_covid_ct(tmp_path, capsys):
     assert groups["2020.03.10.20021584-p6-0.png"] == groups["2020.03.10.20021584-p6-2.png"] == "2020.03.10.20021584"
     assert groups["1%2.jpg"] == groups["1%3.jpg"] == "NonCOVID/1" and groups["PIIS0140673623%7.png"] == "PIIS0140673623"
     assert "count as patients of their own" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_covid_and_tuberculosis_x_rays_have_no_patients_and_say_so(tmp_path, capsys):
+    index, rejected = prepared("covid19_xray", tmp_path)
+    assert list(index) == ["path", "label"] and index["label"].value_counts().to_dict() == {
+        "COVID": 6,
+        "Lung_Opacity": 6,
+        "Normal": 6,
+        "Viral_Pneumonia": 6,
+    }
+    masks = {path: reason for path, reason in rejected.items() if "/masks/" in path}
+    assert len(masks) == 24 and set(masks.values()) == {"not in the folder images of its class"}
+    source = as_folder(DOWNLOADS["tuberculosis_xray"](), tmp_path / "tb")
+    index = prepare("tuberculosis_xray", source, tmp_path / "tb_out", console=console())
+    assert list(index) == ["path", "label"] and (index["label"] == "Tuberculosis").sum() == 6
+    assert "tell a patient" in capsys.readouterr().out.replace("\n", " ")
+
+
+def patients_of(index):
+    return index.set_index(index["path"].str.rpartition("/")[2])["patient"]
+
+
+def test_pneumonia_keeps_the_official_test_split_and_numbers_its_patients_anew(tmp_path):
+    files = DOWNLOADS["pneumonia_xray"]()
+    copies = {path.replace("chest_xray/", "chest_xray/chest_xray/"): data for path, data in files.items()}
+    other = {"CellData/OCT/train/NORMAL/NORMAL-1001-1.jpeg": files["chest_xray/train/NORMAL/IM-0115-0001.jpeg"]}
+    index, rejected = prepared("pneumonia_xray", tmp_path, files | copies | other)
+    assert index["split"].value_counts().to_dict() == {"train": 32, "test": 8}
+    patients = patients_of(index)
+    assert patients["person1_bacteria_1.jpeg"] == patients["person1_virus_2.jpeg"] == "1"
+    assert patients["person1_virus_6.jpeg"] == "test/1" != patients["person2_virus_7.jpeg"]
+    assert patients["IM-0115-0001.jpeg"] == patients["IM-0115-0002.jpeg"] == "IM-0115"
+    assert index.groupby("patient")["split"].nunique().max() == 1
+    assert rejected.pop("CellData/OCT/train/NORMAL/NORMAL-1001-1.jpeg") == "not of chest_xray"
+    assert len(rejected) == 40 and all("has the name of chest_xray/" in reason for reason in rejected.values())
+    # The names of later versions, whose archive also holds the other data set.
+    later = {"IM": "NORMAL", "person": "VIRUS"}
+    renamed = {
+        f"CellData/chest_xray/{split}/{label}/{later[kind]}-{number}-000{i}.jpeg": files[
+            "chest_xray/test/NORMAL/NORMAL2-IM-0001-0001.jpeg"
+        ]
+        for i in (1, 2)
+        for number, split in ((1049278, "train"), (11419, "test"))
+        for kind, label in (("IM", "NORMAL"), ("person", "PNEUMONIA"))
+    }
+    index, _ = prepared("pneumonia_xray", tmp_path / "later", renamed | other)
+    assert set(index["patient"]) == {"NORMAL-1049278", "VIRUS-1049278", "test/NORMAL-11419", "test/VIRUS-11419"}
+
+
+def test_oct_leaves_other_images_of_a_tested_patient_out_of_training(tmp_path):
+    files = DOWNLOADS["oct2017"]()
+    copy = files["OCT2017 /test/CNV/CNV-3000-1.jpeg"]
+    same = {"OCT2017 /train/CNV/CNV-3000-1.jpeg": copy, "OCT2017 /train/DME/DME-3000-7.jpeg": copy}
+    index, rejected = prepared("oct2017", tmp_path, files | same)
+    assert index["split"].value_counts().to_dict() == {"train": 28, "test": 8}
+    assert index.loc[index["path"].str.endswith("CNV-3000-1.jpeg"), "split"].tolist() == ["test"]
+    assert index.groupby("patient")["split"].nunique().max() == 1
+    assert patients_of(index)["CNV-1000-1.jpeg"] == patients_of(index)["CNV-1000-2.jpeg"] == "1000"
+    assert len(rejected) == 6 and set(rejected.values()) == {"its patient is in the test split"}
 
 
 # The counts of the specification: train, val, test.
@@ -335,6 +401,11 @@ BAD = {
         "kvasir",
         as_folder({k: v for k, v in DOWNLOADS["kvasir"]().items() if "polyps/" not in k}, p / "d"),
         ["without dyed-lifted-polyps, polyps"],
+    ),
+    "a split is missing": lambda p: (
+        "pneumonia_xray",
+        as_folder({k: v for k, v in DOWNLOADS["pneumonia_xray"]().items() if "/test/NORMAL" not in k}, p / "d"),
+        ["each of NORMAL, PNEUMONIA in train and test", "without test/NORMAL"],
     ),
     "no images": lambda p: ("isic2018", as_folder(without(DOWNLOADS["isic2018"](), "jpg"), p / "d"), ["No image of"]),
     "a class without images": lambda p: (
