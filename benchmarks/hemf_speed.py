@@ -7,7 +7,8 @@
 The rate of the machine is that of large float32 matrix products, measured in the same rounds, by TensorFlow and by
 numpy; the faster counts. An image costs 10.25 billion multiply-adds (33.2 for CAME), a training step three times that.
 The targets: at least 65 % of that rate in inference, 35 % in training. Each row has a process of its own, for its peak
-memory; the rounds of all rows take turns, and the median counts. `--profile` says where one row's time goes instead.
+memory, and takes turns with the products; the median counts. One network at a time is in memory. `--profile` says
+where one row's time goes instead.
 """
 
 import argparse
@@ -127,33 +128,45 @@ def peak_mebibytes() -> float:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Returns, for each row, the median seconds, those of the first run, and the peak memory."""
-    rows, context = rows_of(arguments), multiprocessing.get_context("spawn")
-    pools = {name: concurrent.futures.ProcessPoolExecutor(1, mp_context=context) for name in rows}
+    """Returns, for each row, the median seconds, those of the first run, and the peak memory.
+
+    One network at a time is in memory; the matrix products beside it give its rate.
+    """
+    rows = rows_of(arguments)
+    products = {name: pool_of() for name, row in rows.items() if row[0] == "products"}
+    found, of_products = {}, collections.defaultdict(list)
+    for name, (kind, options) in rows.items():
+        if kind == "network":
+            with pool_of() as pool:
+                timed = take_turns({**products, name: pool}, rows, arguments)
+                found[name] = timed.pop(name) | {"peak": pool.submit(peak_mebibytes).result()}
+            rate = max(MATRIX**3 / row["seconds"] for row in timed.values())
+            count = arguments.batch * MULTIPLY_ADDS[arguments.model] * PASSES[options["what"]]
+            found[name] |= {"billions": count / found[name]["seconds"] / 1e9}
+            found[name] |= {"share": found[name]["billions"] * 1e9 / rate}
+            for product, row in timed.items():
+                of_products[product].append(row["seconds"])
+    for product, pool in products.items():
+        seconds = float(np.median(of_products[product]))
+        peak = pool.submit(peak_mebibytes).result()
+        found[product] = {"seconds": seconds, "peak": peak, "billions": MATRIX**3 / seconds / 1e9}
+        pool.shutdown()
+    return found
+
+
+def pool_of() -> concurrent.futures.ProcessPoolExecutor:
+    return concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def take_turns(pools: dict, rows: dict, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Returns the median seconds of each row, and those of its first run."""
     seconds, first = collections.defaultdict(list), collections.Counter()
     for _ in range(arguments.rounds):
         for name, pool in pools.items():
             value, start = pool.submit(seconds_per_run, rows[name], arguments).result()
             seconds[name].append(value)
             first[name] += start
-    found = {
-        name: {
-            "seconds": float(np.median(seconds[name])),
-            "first": first[name],
-            "peak": pool.submit(peak_mebibytes).result(),
-        }
-        for name, pool in pools.items()
-    }
-    for pool in pools.values():
-        pool.shutdown()
-    rate = max(MATRIX**3 / found[name]["seconds"] for name in rows if rows[name][0] == "products")
-    for name, (kind, options) in rows.items():
-        count = MATRIX**3
-        if kind == "network":
-            count = arguments.batch * MULTIPLY_ADDS[arguments.model] * PASSES[options["what"]]
-        found[name]["share"] = count / found[name]["seconds"] / rate
-        found[name]["billions"] = count / found[name]["seconds"] / 1e9
-    return found
+    return {name: {"seconds": float(np.median(seconds[name])), "first": first[name]} for name in pools}
 
 
 def profile(arguments: argparse.Namespace) -> list[tuple[str, str, int, float]]:
@@ -220,10 +233,11 @@ def main() -> None:
         print(json.dumps({**vars(arguments), "parts": dict(parts)}))
         return
     found = measure(arguments)
-    table = Table("", "seconds", "GMAC/s", "share", "first run, s", "peak memory, MiB")
+    table = Table("", "seconds", "GMAC/s", "peak memory, MiB", "share", "first run, s")
     for name, row in found.items():
-        cells = (f"{row['seconds']:.3f}", f"{row['billions']:.1f}", f"{row['share']:.0%}", f"{row['first']:.1f}")
-        table.add_row(name, *cells, f"{row['peak']:,.0f}")
+        cells = [f"{row['seconds']:.3f}", f"{row['billions']:.1f}", f"{row['peak']:,.0f}"]
+        cells += [f"{row['share']:.0%}", f"{row['first']:.1f}"] if "share" in row else ["", ""]
+        table.add_row(name, *cells)
     show(table)
     print(json.dumps({**vars(arguments), "rows": found}))
 
