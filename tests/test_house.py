@@ -103,6 +103,16 @@ for name, shape in (("focusnet2d_tiny", (16, 16, 1)), ("focusnet3d_tiny", (8, 8,
     model.save("MODEL")
     again = keras.models.load_model("MODEL", compile=False)
     np.testing.assert_allclose(again(x), model(x), atol=1e-5)
+image = keras.Input((8, 8, 1))
+sampled = keras.Model(image, keras.layers.Dense(2)(keras.layers.Dropout(0.5)(keras.layers.Flatten()(image))))
+kinds, x = medkeras.uncertainty, np.random.default_rng(0).random((3, 8, 8, 1))
+for sampler in (kinds.MonteCarloDropout(sampled, samples=3, task="binary"),
+                kinds.DeepEnsemble([sampled, sampled], task="binary"),
+                kinds.TestTimeAugmentation(sampled, task="binary")):
+    found = sampler.predict(x)
+    assert (found.normalized_entropy <= 1).all() and (found.mutual_information >= 0).all()
+    np.testing.assert_array_equal(sampler.sample(x), sampler.sample(x))
+np.testing.assert_allclose(sampler.sample(x)[0], keras.ops.softmax(sampled(x)), atol=1e-5)
 repaired = medkeras.models.create("focusnet2d", input_shape=(14, 14, 1), num_classes=2, compat="repaired", saccades=1)
 assert np.isfinite(repaired(np.ones((1, 14, 14, 1), "float32"))).all()
 assert not any(m.split(".")[0] == "tensorflow" for m in sys.modules)

@@ -10,8 +10,8 @@ from keras import ops
 
 from medkeras.layers import AlwaysOn
 from medkeras.models import ImageClassifier
-from medkeras.tasks import check_task, to_probabilities
 from medkeras.uncertainty.measures import Uncertainty, summarize
+from medkeras.uncertainty.sampling import sampled, task_of
 
 
 class MonteCarloDropout:
@@ -53,12 +53,7 @@ class MonteCarloDropout:
                 "Monte Carlo dropout needs a model with a dropout layer; build it with a rate above 0. "
                 f"Received: model={model.name!r}"
             )
-        if not hasattr(model, "input"):
-            raise ValueError(f"Monte Carlo dropout needs a functional model. Received: {type(model).__name__}")
-        task = getattr(model, "task", None) or task
-        if task is None:
-            raise ValueError("`task` says what the outputs of a model of another package are. Received: task=None")
-        self.task = check_task(task, model.output_shape[-1])
+        self.task = task_of(model, task, by="Monte Carlo dropout")
         self.model = _sampler(model, self.layers, samples)
 
     def predict(self, images: Any, *, seed: int = 0, batch_size: int = 32) -> Uncertainty:
@@ -77,10 +72,7 @@ class MonteCarloDropout:
     def sample(self, images: Any, *, seed: int = 0, batch_size: int = 32) -> np.ndarray:
         """Returns the probabilities of each sample, float32 `(samples, n, classes)`; see `predict`."""
         with _seeded(self.layers, seed):
-            outputs = self.model.predict(images, batch_size=batch_size, verbose=0)
-        if self.from_logits:
-            outputs = ops.convert_to_numpy(to_probabilities(outputs, self.task))
-        return np.moveaxis(outputs, 1, 0)
+            return sampled(self.model, images, task=self.task, from_logits=self.from_logits, batch_size=batch_size)
 
 
 def stochastic_layers(model: keras.Model) -> tuple[keras.layers.Layer, ...]:
