@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import cli_options as options
-from pipelines.cli_options import DATA, OUTPUT, TRAINING, option
+from pipelines.cli_options import DATA, OUTPUT, SURENESS, TRAINING, option
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -305,6 +305,13 @@ def train(
         list[str] | None,
         option(TRAINING, "An option of that training, as mask=true; repeatable.", metavar="KEY=VALUE"),
     ] = None,
+    calibration: Annotated[
+        str, option(SURENESS, "Fitted on validation at the end: temperature, vector or none.")
+    ] = "temperature",
+    coverage: Annotated[float, option(SURENESS, "Share of prediction sets that shall hold the true class.")] = 0.9,
+    risk: Annotated[
+        float, option(SURENESS, "Share of wrong decisions that is wanted among what is not referred.")
+    ] = 0.05,
     tensorboard: Annotated[bool, option(OUTPUT, "Write TensorBoard logs too.", "--tensorboard")] = False,
 ) -> None:
     """Train a model, or continue a training that was interrupted."""
@@ -352,6 +359,9 @@ def train(
         "balance": balance,
         "monitor": monitor,
         "patience": patience,
+        "calibration": calibration,
+        "coverage": coverage,
+        "risk": risk,
         "cache": None if cache is None else str(cache),
         "data_service": data_service,
         "tensorboard": tensorboard,
@@ -392,6 +402,8 @@ def evaluate(
         typer.Option(help="train, val or test; by default test, and all of another source.", rich_help_panel=DATA),
     ] = None,
     two_stage: options.TwoStage = None,
+    uncertainty: options.Uncertainty = "none",
+    samples: options.Samples = 50,
     patient_pattern: options.PatientPattern = None,
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
@@ -399,12 +411,22 @@ def evaluate(
     source_option: options.SourceOption = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Measure a run on images it has not seen, at the threshold frozen on validation."""
+    """Measure a run on images it has not seen, at the threshold frozen on validation, and how sure it may be."""
     with _console() as console:
         from pipelines.jobs.evaluate import evaluate_run
 
         chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
-        evaluate_run(run, data=data, split=split, two_stage=two_stage, seed=seed, console=console, **chosen)
+        evaluate_run(
+            run,
+            data=data,
+            split=split,
+            two_stage=two_stage,
+            uncertainty=uncertainty,
+            samples=samples,
+            seed=seed,
+            console=console,
+            **chosen,
+        )
 
 
 @app.command(epilog="Example: medkeras predict runs/first scans/ --out predictions.csv")
@@ -414,13 +436,27 @@ def predict(
     out: Annotated[pathlib.Path, typer.Option(help="The .csv to write.")],
     on_error: options.OnError = "raise",
     two_stage: options.TwoStage = None,
+    uncertainty: options.Uncertainty = "none",
+    samples: options.Samples = 50,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
+    seed: options.Seed = 0,
 ) -> None:
-    """Predict image files: a table of probabilities and decisions."""
+    """Predict image files: a table of probabilities, decisions, and how sure they are."""
     with _console() as console:
         from pipelines.jobs.predict import predict_run
 
-        predict_run(run, inputs, out, on_error=on_error, two_stage=two_stage, batch_size=batch_size, console=console)
+        predict_run(
+            run,
+            inputs,
+            out,
+            on_error=on_error,
+            two_stage=two_stage,
+            uncertainty=uncertainty,
+            samples=samples,
+            seed=seed,
+            batch_size=batch_size,
+            console=console,
+        )
 
 
 @app.command(epilog="Example: medkeras explain runs/first scan.png --out maps")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-DATA, TRAINING, OUTPUT = "Data", "Training", "Output"
+DATA, TRAINING, OUTPUT, SURENESS = "Data", "Training", "Output", "How sure"
 
 
 def option(panel: str, help: str, *names: str, metavar: str | None = None) -> Any:
@@ -22,6 +22,10 @@ TwoStage = Annotated[
     str | None,
     typer.Option(help="Look twice, with crops by attention: dualattendmed, ws-dan or cal.", metavar="PROTOCOL"),
 ]
+Uncertainty = Annotated[
+    str, option(SURENESS, "Sample the model: mc-dropout; the prediction is then the mean of the samples.")
+]
+Samples = Annotated[int, option(SURENESS, "Predictions per image of mc-dropout.")]
 SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."
 Source = Annotated[str, option(DATA, SOURCE_HELP, "--data", metavar="SOURCE")]
 OtherSource = Annotated[

@@ -109,7 +109,7 @@ def confusion_figure(metrics: dict[str, Any]) -> Figure:
 
     few = len(names) <= 5
     width, height = (1.1 if few else 0.9 if is_multilabel else 0.55), (1.0 if few else 0.5)
-    figure = _figure(2.6 + width * len(columns), 1.8 + height * len(names))
+    figure = blank_figure(2.6 + width * len(columns), 1.8 + height * len(names))
     axes = figure.add_subplot()
     _heat(axes, counts.reshape(len(names), -1), shares.reshape(len(names), -1), font=12 if few else 8)
     crowded = not is_multilabel and max(map(len, names)) > 10 * width
@@ -143,7 +143,7 @@ def history_figure(history: pd.DataFrame) -> Figure:
         )
     measures = [name for name in history if f"val_{name}" in history and name != "loss"]
     panels = ["loss", *measures]
-    figure = _figure(4.2 * len(panels), 3.6)
+    figure = blank_figure(4.2 * len(panels), 3.6)
     for axes, name in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         for column, label, color in ((name, "train", COLORS[0]), (f"val_{name}", "validation", COLORS[1])):
             if column in history:
@@ -155,14 +155,15 @@ def history_figure(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of so many inches, with a margin around what is drawn."""
     figure = Figure((width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     return figure
 
 
 def _square() -> tuple[Figure, Axes]:
-    figure = _figure(5.6, 5.2)
+    figure = blank_figure(5.6, 5.2)
     axes = figure.add_subplot()
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.grid(alpha=0.3)

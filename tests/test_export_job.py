@@ -16,6 +16,8 @@ from pipelines.jobs import export
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.export import export_run
 
+POINT = {"task": "binary", "thresholds": [0.3], "rule": "youden"}
+
 
 def make_run(path, *, data="phantom", image_size=16, **options):
     """A run folder as training leaves it, with an untrained model."""
@@ -29,7 +31,7 @@ def make_run(path, *, data="phantom", image_size=16, **options):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = make_run(tmp_path_factory.mktemp("runs") / "lungs", source_options={"images": 40})
-    folder.write_json("operating_point.json", {"thresholds": [0.3]})
+    folder.write_json("operating_point.json", POINT)
     return folder
 
 
@@ -52,7 +54,7 @@ def test_the_store_has_versions_that_tf_serving_reads(run, tmp_path):
     assert json.loads((beside / "parity.json").read_text()) == first["parity"]
     labels = json.loads((beside / "labels.json").read_text())
     assert labels["class_names"] == ["healthy", "lesion"]
-    assert labels["operating_point"] == {"thresholds": [0.3]}
+    assert labels["operating_point"] == POINT
     assert first["parity"]["samples"] == 4
     assert f"{first['parity']['litert']['logits']['max']:.1e}" in out.getvalue()
     assert first["litert"] in out.getvalue()

@@ -18,7 +18,7 @@ from pipelines.jobs.predict import predict_run
 from pipelines.jobs.train import train
 from pipelines.run_folder import RunFolder
 
-FIGURES = ("roc", "precision_recall", "confusion_matrix", "history")
+FIGURES = ("roc", "precision_recall", "confusion_matrix", "history", "reliability", "risk_coverage", "uncertain")
 
 
 def make_run(folder, **changes):
@@ -56,7 +56,7 @@ def test_training_leaves_a_whole_run_folder(run):
     names = {p.name for p in run.path.iterdir() if not p.name.startswith(("metrics", "predictions", "figures"))}
     assert names == {
         "config.yaml", "environment.json", "leakage.csv", "splits.csv", "checkpoints", "history.csv", "model.keras",
-        "operating_point.json",
+        "operating_point.json", "calibration.json",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")
     assert history["epoch"].tolist() == [1, 2]
@@ -196,7 +196,7 @@ def test_every_task_goes_the_whole_way(source, changes, tmp_path):
 
 
 def test_patience_stops_and_the_best_epoch_is_kept(tmp_path):
-    run = make_run(tmp_path / "run", epochs=30, patience=2, learning_rate=0.03, monitor="loss")
+    run = make_run(tmp_path / "run", epochs=30, patience=2, learning_rate=0.03, monitor="loss", calibration="none")
     history = pd.read_csv(run / "history.csv")
     best = int(history["val_loss"].idxmin())
     assert len(history) == min(30, best + 1 + 2)

@@ -33,6 +33,7 @@ SMALL = {
     "augment": "none",
     "epochs": 2,
     "training": "attention",
+    "calibration": "none",
 }
 
 

@@ -18,13 +18,14 @@ from medkeras.evaluation import choose_operating_point, choose_threshold, pointi
 from medkeras.explain import saliency_maps
 from medkeras.explain.maps import activations
 from medkeras.models import two_stage
+from medkeras.uncertainty import fit_scaling
 from pipelines.cli import main
 from pipelines.decode import fit
+from pipelines.jobs.answers import predict_logits
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.explain import explain_run
 from pipelines.jobs.export import export_run
 from pipelines.jobs.localize import localize_run
-from pipelines.jobs.trained import predict_records
 
 NAMES = ("healthy", "lesion")
 
@@ -234,8 +235,10 @@ def test_an_export_that_looks_twice_has_its_own_threshold(tmp_path):
     labels = json.loads((tmp_path / "store/lungs_two_stage/1/assets.extra/labels.json").read_text())
     assert labels["two_stage"]["crops"] == [[0.1, 0.05]]
     val = load_split(TrainConfig.from_run(run), "val")
-    probabilities = predict_records(two_stage(model, "ws-dan"), val)
-    expected = choose_operating_point(val.labels, probabilities, task="binary").thresholds
+    logits = predict_logits(two_stage(model, "ws-dan"), val)
+    scaling = fit_scaling(val.labels, logits, task="binary")
+    assert labels["calibration"]["scale"] == pytest.approx(scaling.scale, rel=1e-3)
+    expected = choose_operating_point(val.labels, scaling.probabilities(logits), task="binary").thresholds
     np.testing.assert_allclose(labels["operating_point"]["thresholds"], expected, atol=1e-5)
     with pytest.raises(ValueError, match="protocol='thrice'"):
         export_run(run.path, tmp_path / "store", two_stage="thrice")

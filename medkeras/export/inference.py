@@ -9,6 +9,7 @@ import keras
 
 from medkeras import tasks
 from medkeras.models import ImageClassifier, TwoStage
+from medkeras.uncertainty.calibrated import Calibrated
 
 SIGNATURE = "serving_default"
 INPUT = "image"
@@ -59,15 +60,22 @@ def write_labels(
     *,
     operating_point: Mapping[str, Any] | None = None,
     preprocess: Sequence[str] = (),
+    sureness: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes what a caller of an exported file must know as JSON: names, task, input, looks, outputs, thresholds.
+
+    `calibration` is the scaling that the graph of a `medkeras.uncertainty.Calibrated` model holds: its probabilities
+    and logits are calibrated ones. It is None for other models.
 
     Args:
         path: The file to write.
         model: The exported model.
         operating_point: The thresholds chosen on validation, as the evaluation wrote them.
         preprocess: Names of the steps that the caller applies to a stored image before it is resized.
+        sureness: The rules of prediction sets and referral that were fitted on validation.
     """
+    is_calibrated = isinstance(model, Calibrated)
+    looks = model.classifier if is_calibrated else model
     labels = {
         "name": model.name,
         "task": model.task,
@@ -81,8 +89,10 @@ def write_labels(
             "normalization": "Inputs are in [0, 1]; the model normalises them itself.",
         },
         "preprocess": list(preprocess),
-        "two_stage": model.settings() if isinstance(model, TwoStage) else None,
+        "two_stage": looks.settings() if isinstance(looks, TwoStage) else None,
         "outputs": {name: [None, model.num_classes] for name in OUTPUTS},
+        "calibration": model.scaling.to_dict() if is_calibrated else None,
         "operating_point": dict(operating_point) if operating_point else None,
+        "sureness": dict(sureness) if sureness else None,
     }
     path.write_text(json.dumps(labels, indent=2) + "\n")

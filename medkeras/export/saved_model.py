@@ -19,18 +19,21 @@ def export_saved_model(
     *,
     operating_point: Mapping[str, Any] | None = None,
     preprocess: Sequence[str] = (),
+    sureness: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
     """Writes a model as a SavedModel with the signatures `serving_default` and `serve`.
 
     The input is `image`, float32 `(batch, *image_shape)` in [0, 1] with any number of images; the outputs are
     `probabilities` and `logits`, float32 `(batch, num_classes)`. Class names, task and thresholds lie in
-    `assets.extra/labels.json`. A model trained in mixed precision is written in float32.
+    `assets.extra/labels.json`. A model trained in mixed precision is written in float32. What calibrates a
+    `medkeras.uncertainty.Calibrated` model is in the graph.
 
     Args:
         model: A model of `medkeras.models`.
         path: The folder to write; for TF Serving it ends in an integer version.
         operating_point: Thresholds for `labels.json`, as the evaluation wrote them.
         preprocess: Names of the steps before resizing, for `labels.json`.
+        sureness: Rules of prediction sets and referral, for `labels.json`.
 
     Returns:
         The folder.
@@ -58,5 +61,5 @@ def export_saved_model(
     archive.write_out(path, verbose=False)
     labels = path / LABELS
     labels.parent.mkdir()
-    write_labels(labels, model, operating_point=operating_point, preprocess=preprocess)
+    write_labels(labels, model, operating_point=operating_point, preprocess=preprocess, sureness=sureness)
     return path

@@ -25,6 +25,7 @@ MONITORS = ("auc", "accuracy", "loss")
 TRAININGS = ("plain", "attention")
 OPTIMIZERS = ("adamw", "sgd", "adam")
 SCHEDULES = ("cosine", "step", "constant")
+CALIBRATIONS = ("temperature", "vector", "none")
 CHOICES = {
     "loss": LOSSES,
     "balance": BALANCES,
@@ -33,6 +34,7 @@ CHOICES = {
     "training": TRAININGS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "calibration": CALIBRATIONS,
 }
 # What a number may be.
 RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -44,6 +46,8 @@ RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "step_factor": ("> 0 and <= 1", lambda x: 0 < x <= 1),
     "end_factor": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
     "clip_norm": ("> 0", lambda x: 0 < x < math.inf),
+    "coverage": ("> 0 and < 1", lambda x: 0 < x < 1),
+    "risk": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
 }
 # Fields that runs of earlier versions do not have.
 LATER = (
@@ -70,6 +74,9 @@ LATER = (
     "step_factor",
     "end_factor",
     "clip_norm",
+    "calibration",
+    "coverage",
+    "risk",
 )
 RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
 ELSEWHERE = ("run", "cache", "data_service")  # Where things lie changes no result.
@@ -125,6 +132,10 @@ class TrainConfig:
             less often in training, see `pipelines.balance.resampled_counts`.
         monitor: The validation measure that chooses the best epoch: `auc`, `accuracy` or `loss`.
         patience: Stop after this many epochs without a better one; None never stops early.
+        calibration: What is fitted to the logits of the best epoch on validation: `temperature`, `vector` or `none`;
+            see `medkeras.uncertainty.fit_scaling`.
+        coverage: The share of prediction sets that shall hold the true class, in (0, 1).
+        risk: The share of wrong decisions that is wanted among what is not referred, in [0, 1].
         cache: Folder of decoded images, see `pipelines.shards`; kept absolute.
         data_service: Address of a tf.data service that makes the training batches, `grpc://host:port`.
         tensorboard: Whether to write TensorBoard logs to `tensorboard/`.
@@ -178,6 +189,9 @@ class TrainConfig:
     balance: str = "none"
     monitor: str = "auc"
     patience: int | None = None
+    calibration: str = "temperature"
+    coverage: float = 0.9
+    risk: float = 0.05
     cache: str | None = None
     data_service: str | None = None
     tensorboard: bool = False

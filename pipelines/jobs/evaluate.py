@@ -11,12 +11,21 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from medkeras.evaluation import Interval, OperatingPoint, bootstrap, evaluate
+from medkeras.evaluation import Interval, bootstrap, evaluate
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
-from pipelines import figures
+from pipelines import figures, sureness_figures
+from pipelines.jobs.answers import Answers, Sampling
 from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.trained import decisions, load_trained, predict_records
+from pipelines.jobs.gallery import least_sure
+from pipelines.jobs.trained import Trained, decisions, load_trained
+from pipelines.jobs.uncertainty import (
+    max_softmax_uncertainty,
+    measure_sureness,
+    say_how_sure,
+    sureness_columns,
+    wrong,
+)
 from pipelines.records import SPLITS, Records
 from pipelines.run_folder import RunFolder, atomic_path
 from pipelines.splits import label_names
@@ -38,6 +47,8 @@ def evaluate_run(
     data: str | None = None,
     split: str | None = None,
     two_stage: str | None = None,
+    uncertainty: str = "none",
+    samples: int = 50,
     seed: int = 0,
     console: Console | None = None,
     **source_options: Any,
@@ -46,7 +57,7 @@ def evaluate_run(
 
     The run's own test split is written to the run folder: `metrics.json`, `predictions.csv` and `figures/`;
     another split, other data or two looks to `evaluations/<name>/`. Decisions follow the threshold in
-    `operating_point.json`, which was chosen on validation.
+    `operating_point.json`, which was chosen on validation; probabilities are calibrated, if the run was.
 
     Args:
         run: A run folder.
@@ -54,18 +65,22 @@ def evaluate_run(
         split: `train`, `val` or `test`; `test` by default, and for another source, all of its images.
         two_stage: A protocol of `medkeras.models.two_stage`, to look twice; see
             `pipelines.jobs.trained.load_trained`.
-        seed: Seed of the bootstrap.
+        uncertainty: A way of sampling, see `pipelines.jobs.answers.Sampling`; the prediction is then the mean of the
+            samples, with an operating point, sets and a referral threshold of its own.
+        samples: Of that.
+        seed: Seed of the bootstrap and of the samples.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 
     Returns:
         The content of `metrics.json`: what `medkeras.evaluation.evaluate` gives, with `data`, `split`,
-        `two_stage`, `patients` and `intervals`, 95 % by bootstrap over patients.
+        `two_stage`, `uncertainty`, `patients` and `intervals`, 95 % by bootstrap over patients; and `calibration`,
+        what `pipelines.jobs.uncertainty.measure_sureness` gives.
 
     Raises:
         FileNotFoundError: If the run or the data do not exist.
         ValueError: If the data do not fit the model's classes or rank, the run's data have changed, or the model
-            cannot look twice.
+            cannot look twice or be sampled.
 
     Example:
         >>> evaluate_run("no-such-run")
@@ -76,25 +91,29 @@ def evaluate_run(
     console, folder = console or Console(quiet=True), RunFolder(run).open()
     if split not in (None, *SPLITS):
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
+    sampling = Sampling(uncertainty, samples)
     with console.status("Loading the model and the data"):
-        model, point = load_trained(folder, protocol=two_stage)
+        trained = load_trained(folder, protocol=two_stage, sampling=sampling)
         config = TrainConfig.from_run(folder)
         if data is None:
             split = split or "test"
             records = load_split(config, split)
         else:
             records = _other_records(config, data, split, source_options)
-    check_classes(records, model)
-    probabilities = predict_records(model, records, console=console)
+    check_classes(records, trained.model)
+    answers = trained.answer(records, seed=seed, console=console)
     with console.status("Measuring"):
-        metrics = _measure(records, probabilities, model, point, seed)
-    metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage}
+        metrics = _measure(records, answers, trained, seed)
+    asked = (
+        {"method": uncertainty} if uncertainty == "none" else {"method": uncertainty, "samples": samples, "seed": seed}
+    )
+    metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage, "uncertainty": asked}
     is_main = data is None and split == "test" and two_stage is None
     target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split, two_stage))
     target.write_json("metrics.json", metrics)
-    predictions = _predictions(records, probabilities, model, point).assign(split=metrics["split"])
+    predictions = _predictions(records, answers, trained).assign(split=metrics["split"])
     target.write_text("predictions.csv", predictions.to_csv(index=False))
-    for name, figure in _figures(records, probabilities, model, metrics).items():
+    for name, figure in _figures(records, answers, trained, metrics).items():
         save_figure(figure, target / f"figures/{name}.png")
     history = figures.history_figure(pd.read_csv(folder / "history.csv"))
     save_figure(history, target / "figures/history.png")
@@ -131,41 +150,58 @@ def check_classes(records: Records, model: ImageClassifier) -> None:
         )
 
 
-def _measure(
-    records: Records, probabilities: np.ndarray, model: ImageClassifier, point: OperatingPoint, seed: int
-) -> dict[str, Any]:
+def _measure(records: Records, answers: Answers, trained: Trained, seed: int) -> dict[str, Any]:
+    model, probabilities = trained.model, answers.probabilities
     patients = records.table["patient"].to_numpy()
     metrics = evaluate(
         records.labels,
         probabilities,
         task=model.task,
         class_names=model.class_names,
-        operating_point=point,
+        operating_point=trained.point,
     )
     draws = {"task": model.task, "groups": patients, "seed": seed}
     intervals = {name: bootstrap(name, records.labels, probabilities, **draws).to_dict() for name in INTERVALS}
-    return metrics | {"intervals": intervals, "patients": len(np.unique(patients))}
+    sureness = measure_sureness(records.labels, answers, trained, groups=patients, seed=seed)
+    return metrics | {"intervals": intervals, "patients": len(np.unique(patients)), "calibration": sureness}
 
 
-def _predictions(
-    records: Records, probabilities: np.ndarray, model: ImageClassifier, point: OperatingPoint
-) -> pd.DataFrame:
+def _predictions(records: Records, answers: Answers, trained: Trained) -> pd.DataFrame:
     table = records.table[["id", "patient", "split"]].copy()
     table["label"] = label_names(records)
-    for name, column in zip(model.class_names, probabilities.T, strict=True):
+    for name, column in zip(trained.model.class_names, answers.probabilities.T, strict=True):
         table[f"probability_{name}"] = column
-    return table.assign(prediction=decisions(point, probabilities, model))
+    table["prediction"] = decisions(trained.point, answers.probabilities, trained.model)
+    return table.join(sureness_columns(answers, trained))
 
 
-def _figures(
-    records: Records, probabilities: np.ndarray, model: ImageClassifier, metrics: dict[str, Any]
-) -> dict[str, Figure]:
+def _figures(records: Records, answers: Answers, trained: Trained, metrics: dict[str, Any]) -> dict[str, Figure]:
+    labels, model = records.labels, trained.model
     curves = {"task": model.task, "class_names": model.class_names}
-    return {
-        "roc": figures.roc_figure(records.labels, probabilities, **curves),
-        "precision_recall": figures.precision_recall_figure(records.labels, probabilities, **curves),
+    drawn = {
+        "roc": figures.roc_figure(labels, answers.probabilities, **curves),
+        "precision_recall": figures.precision_recall_figure(labels, answers.probabilities, **curves),
         "confusion_matrix": figures.confusion_figure(metrics),
+        "uncertain": least_sure(records, answers, trained),
     }
+    if not np.isnan(labels).all():
+        scores = {"before": answers.raw, "after": answers.probabilities}
+        if np.array_equal(*scores.values()):
+            scores = {"not calibrated": answers.raw}
+        drawn["reliability"] = sureness_figures.reliability_figure(labels, scores, **curves)
+        drawn["risk_coverage"] = _risk_coverage(labels, answers, trained)
+    return drawn
+
+
+def _risk_coverage(labels: np.ndarray, answers: Answers, trained: Trained) -> Figure:
+    losses, referral = wrong(labels, answers, trained), trained.calibration.referral
+    known = ~np.isnan(losses)
+    unsure = {
+        "entropy": answers.sureness()["normalized_entropy"].to_numpy()[known],
+        "largest probability": max_softmax_uncertainty(answers)[known],
+    }
+    marked = {} if referral is None else {"threshold": referral.threshold, "risk": referral.risk}
+    return sureness_figures.risk_coverage_figure(losses[known], unsure, **marked)
 
 
 def _name(records: Records, data: str | None, split: str | None, two_stage: str | None) -> str:
@@ -187,4 +223,5 @@ def _print(console: Console, metrics: dict[str, Any], target: RunFolder) -> None
         console.print(f"{name} {Interval(**interval)}", highlight=False)
     if frozen["thresholds"]:
         console.print(f"accuracy at the frozen threshold {frozen['accuracy']:.3f}", highlight=False)
+    say_how_sure(metrics["calibration"], console)
     console.print(f"measures, predictions and figures in {target.path}", highlight=False, soft_wrap=True)

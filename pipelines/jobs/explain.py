@@ -24,7 +24,7 @@ from pipelines.jobs.boxes import AXES, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_inputs
 from pipelines.jobs.evaluate import check_classes, save_figure
 from pipelines.jobs.predict import write_table
-from pipelines.jobs.trained import load_model
+from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 from pipelines.splits import label_names
@@ -80,7 +80,7 @@ def explain_run(
     if samples < 1:
         raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
     with console.status("Loading the model and the data"):
-        model = load_model(folder)
+        model = load_calibrated(folder)
         records = (
             open_run_inputs(TrainConfig.from_run(folder), inputs, model)
             if inputs

@@ -16,7 +16,7 @@ from medkeras.export.inference import write_labels
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
 from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.trained import load_model, load_trained
+from pipelines.jobs.trained import load_calibrated, load_trained
 from pipelines.run_folder import RunFolder, atomic_path
 
 FORMATS = ("saved_model", "litert")
@@ -39,7 +39,8 @@ def export_run(
     The SavedModel goes to `<to>/<name>/<version>/`, the folder that TF Serving watches; the LiteRT file to
     `<to>/<name>/litert/<version>/<name>.tflite`, which TF Serving passes over. Beside each lie `labels.json`
     and `parity.json` (in the SavedModel's `assets.extra/`). The version counts up; files appear whole, by a
-    rename, once they have passed the comparison.
+    rename, once they have passed the comparison. The scaling of a calibrated run is in the graph of both; its
+    prediction sets and what it refers stand in `labels.json`.
 
     Args:
         run: A run folder with `config.yaml` and `model.keras`.
@@ -79,11 +80,10 @@ def export_run(
     version = _next_version(store)
     targets = {"saved_model": store / f"{version}", "litert": store / "litert" / f"{version}"}
     with console.status("Loading the model and the samples"):
-        model, point = _model_and_point(run, two_stage, console)
+        model, notes = _model_and_notes(run, two_stage, console)
         images = _samples(run, model, data, samples, source_options)
     with contextlib.ExitStack() as stack:
         staged = {form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats}
-        notes = {"operating_point": point, "preprocess": TrainConfig.from_run(run).preprocess}
         files = _write(model, name, staged, notes, console)
         with console.status("Comparing with Keras"):
             parity = compare(model, images, **files)
@@ -95,15 +95,15 @@ def export_run(
     return {"name": name, "version": version, "parity": parity, **{k: str(v) for k, v in written.items()}}
 
 
-def _model_and_point(
-    run: RunFolder, protocol: str | None, console: Console
-) -> tuple[ImageClassifier, dict[str, Any] | None]:
-    """Returns the model, and the operating point where the run has one already."""
-    if protocol is None:
-        name = "operating_point.json"
-        return load_model(run), run.read_json(name) if (run / name).is_file() else None
-    model, point = load_trained(run, protocol=protocol, console=console)
-    return model, point.to_dict()
+def _model_and_notes(run: RunFolder, protocol: str | None, console: Console) -> tuple[ImageClassifier, dict[str, Any]]:
+    """Returns the calibrated model, and what is told beside it, as far as the run has it already."""
+    notes = {"preprocess": TrainConfig.from_run(run).preprocess}
+    if protocol is None and not (run / "operating_point.json").is_file():
+        return load_calibrated(run), notes
+    trained = load_trained(run, protocol=protocol, console=console)
+    rules = trained.calibration.to_dict()
+    sureness = {name: rules[name] for name in ("sets", "referral") if rules[name] is not None}
+    return trained.model, notes | {"operating_point": trained.point.to_dict(), "sureness": sureness}
 
 
 def _write(

@@ -23,7 +23,7 @@ from pipelines.decode import fit
 from pipelines.jobs.boxes import box_columns, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.evaluate import check_classes, save_figure
-from pipelines.jobs.trained import load_model
+from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 
@@ -103,7 +103,7 @@ def localize_run(
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
     with console.status("Loading the model and the data"):
-        model, config = load_model(folder), TrainConfig.from_run(folder)
+        model, config = load_calibrated(folder), TrainConfig.from_run(folder)
         names = _maps(model, maps)
         records = load_split(config, "test") if data is None else open_like(config, data, **source_options)
         check_classes(records, model)

@@ -8,8 +8,10 @@ import pandas as pd
 from rich.console import Console
 
 from pipelines.decode import find_unreadable
+from pipelines.jobs.answers import Sampling
 from pipelines.jobs.config import TrainConfig, open_run_inputs
-from pipelines.jobs.trained import decisions, load_trained, predict_records
+from pipelines.jobs.trained import decisions, load_trained
+from pipelines.jobs.uncertainty import sureness_columns
 from pipelines.run_folder import RunFolder, atomic_path
 
 
@@ -20,12 +22,16 @@ def predict_run(
     *,
     on_error: str = "raise",
     two_stage: str | None = None,
+    uncertainty: str = "none",
+    samples: int = 50,
+    seed: int = 0,
     batch_size: int = 32,
     console: Console | None = None,
 ) -> pd.DataFrame:
-    """Predicts images and writes a CSV: `file`, one probability per class, `prediction`.
+    """Predicts images and writes a CSV: `file`, one probability per class, `prediction`, and how sure it is.
 
-    Images are brought to the model's size and channels; the prediction applies the run's frozen threshold.
+    Images are brought to the model's size and channels. Probabilities are calibrated, if the run was; the prediction
+    applies the run's frozen threshold. How sure it is: see `pipelines.jobs.uncertainty.sureness_columns`.
 
     Args:
         run: A run folder.
@@ -35,6 +41,9 @@ def predict_run(
             lists them in `rejected.csv` beside `out`.
         two_stage: A protocol of `medkeras.models.two_stage`, to look twice; see
             `pipelines.jobs.trained.load_trained`.
+        uncertainty: A way of sampling, see `pipelines.jobs.answers.Sampling`; the prediction is then the mean.
+        samples: Of that.
+        seed: Of the samples.
         batch_size: Images per step.
         console: Where to print; nothing is printed by default.
 
@@ -43,7 +52,8 @@ def predict_run(
 
     Raises:
         FileNotFoundError: If the run or an input does not exist.
-        ValueError: If an image cannot be read, or the model cannot look twice; nothing is written then.
+        ValueError: If an image cannot be read, or the model cannot look twice or be sampled; nothing is
+            written then.
         OSError: If `out` cannot be written.
 
     Example:
@@ -55,17 +65,19 @@ def predict_run(
     console, out = console or Console(quiet=True), pathlib.Path(out)
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
-    folder = RunFolder(run).open()
+    folder, sampling = RunFolder(run).open(), Sampling(uncertainty, samples)
     with console.status("Loading the model"):
-        model, point = load_trained(folder, protocol=two_stage)
+        trained = load_trained(folder, protocol=two_stage, sampling=sampling)
+    model = trained.model
     records = open_run_inputs(TrainConfig.from_run(folder), inputs, model)
     if on_error == "skip":
         rejected = find_unreadable(records)
         records = records.select((~records.table["id"].isin(rejected["id"])).to_numpy().nonzero()[0])
-    probabilities = predict_records(model, records, batch_size=batch_size, console=console)
-    table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in model.class_names])
+    answers = trained.answer(records, seed=seed, batch_size=batch_size, console=console)
+    table = pd.DataFrame(answers.probabilities, columns=[f"probability_{name}" for name in model.class_names])
     table.insert(0, "file", records.table["id"])
-    table["prediction"] = decisions(point, probabilities, model)
+    table["prediction"] = decisions(trained.point, answers.probabilities, model)
+    table = table.join(sureness_columns(answers, trained))
     write_table(out, table)
     console.print(f"{len(table)} predictions in {out}", highlight=False, soft_wrap=True)
     if on_error == "skip" and len(rejected):

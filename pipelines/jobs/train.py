@@ -16,24 +16,25 @@ from medkeras.models import ImageClassifier
 from pipelines.callbacks import EpochLines, SaveEpochs, bar
 from pipelines.checkpointing import Checkpoints, Progress
 from pipelines.jobs.build import build_training, class_weight, weighted
+from pipelines.jobs.calibration import Calibration
 from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
 from pipelines.jobs.environment import environment
-from pipelines.jobs.trained import choose_on, load_model
+from pipelines.jobs.trained import calibrate, load_model
 from pipelines.leakage import LeakError, summary
 from pipelines.load import Splits
 from pipelines.memory import keep_freed_memory
 from pipelines.run_folder import RunFolder
 
 PLAIN = {"highlight": False, "soft_wrap": True}
-DERIVED = ("operating_point*.json", "metrics.json", "predictions.csv")
+DERIVED = ("operating_point*.json", "calibration*.json", "metrics.json", "predictions.csv")
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     """Trains a model, or continues its training, and returns its run folder.
 
     Writes `config.yaml`, `environment.json` and `splits.csv`; after every epoch `checkpoints/`, `history.csv`
-    and the best model so far, `model.keras`; at the end `operating_point.json`, chosen on validation. A
-    complete run is left as it is.
+    and the best model so far, `model.keras`; at the end `calibration.json` and `operating_point.json`, fitted
+    to validation. A complete run is left as it is.
 
     Args:
         config: What to train, on what and where.
@@ -71,7 +72,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     _say_what_is_trained_on(config, data, console)
     if not is_trained(config, progress):
         progress = _fit(training, model, config, data, checkpoints, console)
-    choose_threshold(run, data, console)
+    _say_how_sure(calibrate(run, load_model(run), data.records["val"], console=console), console)
     console.print(f"{run.path}: {_summary(config, progress)}", **PLAIN)
     return run
 
@@ -132,10 +133,17 @@ def write_beginning(run: RunFolder, config: TrainConfig, data: Splits) -> None:
         run.write_text("rejected.csv", data.rejected.to_csv(index=False))
 
 
-def choose_threshold(run: RunFolder, data: Splits, console: Console) -> None:
-    """Chooses the best model's operating point on validation and freezes it in `operating_point.json`."""
-    point = choose_on(data.records["val"], load_model(run), console=console)
-    run.write_json("operating_point.json", point.to_dict())
+def _say_how_sure(found: Calibration, console: Console) -> None:
+    """Prints what the scaling changed on validation, and what could not be fitted."""
+    before, after = (found.fitted[name]["ece"] for name in ("before", "after"))
+    if "scaling" not in found.left_out and found.fitted["method"] != "none":
+        console.print(
+            f"calibrated by {found.fitted['method']} on {found.fitted['images']} validation images: "
+            f"expected calibration error {before:.3f} before, {after:.3f} after",
+            **PLAIN,
+        )
+    for what, why in found.left_out.items():
+        console.print(f"no {what}: {why}", style="yellow", markup=False, **PLAIN)
 
 
 def _fit(

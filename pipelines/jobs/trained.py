@@ -1,22 +1,57 @@
-"""A trained model in use: loading it from a run folder, its probabilities for records, and its operating point."""
+"""A trained model in use: loading it from a run folder, with all that was chosen for it on validation."""
+
+import dataclasses
 
 import keras
 import numpy as np
 from rich.console import Console
 
-from medkeras.evaluation import OperatingPoint, choose_operating_point
+from medkeras.evaluation import OperatingPoint
 from medkeras.models import ImageClassifier, two_stage
-from medkeras.tasks import to_probabilities
-from pipelines.cache import images_from_source
-from pipelines.callbacks import BatchBar, bar
-from pipelines.input_pipeline import InputPipeline
+from medkeras.uncertainty import LogitScaling
+from medkeras.uncertainty.calibrated import calibrated
+from pipelines.jobs.answers import Answers, Sampling, answer, predict_logits, predict_records
+from pipelines.jobs.calibration import Calibration, fit_answers, fit_logits
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 
+__all__ = [
+    "Trained",
+    "calibrate",
+    "decisions",
+    "load_calibrated",
+    "load_model",
+    "load_trained",
+    "predict_records",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run's model, how it is asked, and what was chosen for that on validation.
+
+    Attributes:
+        model: The calibrated model.
+        sampling: How it is asked.
+        point: Its operating point.
+        calibration: Its prediction sets and what it refers; of a run that was never calibrated, without both.
+    """
+
+    model: ImageClassifier
+    sampling: Sampling
+    point: OperatingPoint
+    calibration: Calibration
+
+    def answer(
+        self, records: Records, *, seed: int = 0, batch_size: int = 32, console: Console | None = None
+    ) -> Answers:
+        """Predicts records: see `pipelines.jobs.answers.answer`."""
+        return answer(self.model, records, sampling=self.sampling, seed=seed, batch_size=batch_size, console=console)
+
 
 def load_model(run: RunFolder) -> ImageClassifier:
-    """Loads the best model of a run.
+    """Loads the best model of a run as it was trained, not calibrated.
 
     Raises:
         FileNotFoundError: If the folder holds no trained run.
@@ -31,79 +66,95 @@ def load_model(run: RunFolder) -> ImageClassifier:
     return model
 
 
+def load_calibrated(run: RunFolder) -> ImageClassifier:
+    """Loads the best model of a run with calibrated logits, if the run was calibrated.
+
+    Raises:
+        FileNotFoundError: If the folder holds no trained run.
+        ValueError: If `model.keras` is damaged.
+    """
+    model = load_model(run)
+    return calibrated(model, _calibration(run, "", model).scaling)
+
+
 def load_trained(
-    run: RunFolder, *, protocol: str | None = None, console: Console | None = None
-) -> tuple[ImageClassifier, OperatingPoint]:
-    """Loads the best model of a run and its operating point.
+    run: RunFolder,
+    *,
+    protocol: str | None = None,
+    sampling: Sampling | None = None,
+    console: Console | None = None,
+) -> Trained:
+    """Loads the best model of a run, calibrated, with its operating point.
 
     Args:
         run: The run folder.
-        protocol: One of `medkeras.models.two_stage`, for a model that looks twice. The run's operating point belongs
-            to one look: that of two is chosen on the run's validation images when it is first asked for, and
-            frozen in `operating_point_two_stage_<protocol>.json`.
+        protocol: One of `medkeras.models.two_stage`, for a model that looks twice.
+        sampling: How the model is asked; one prediction per image by default.
         console: Where the progress is shown; nowhere by default.
+
+    What the run chose on validation belongs to one look and one prediction. For two looks, or for samples, it is
+    chosen on the run's validation images when it is first asked for, and frozen beside the run's own:
+    `operating_point_two_stage_<protocol>.json`, `calibration_mc-dropout_50.json`. Samples are of the model as it is
+    scaled without them.
 
     Raises:
         FileNotFoundError: If the folder holds no trained run, or there is no operating point yet.
-        ValueError: If `model.keras` is damaged, the protocol is unknown or the model has no attention maps.
+        ValueError: If `model.keras` is damaged, the protocol is unknown, the model has no attention maps or cannot be
+            sampled.
     """
-    model = load_model(run)
-    if protocol is None:
-        return model, load_operating_point(run)
-    twice = two_stage(model, protocol)
-    twice.jit_compile = model.jit_compile
-    name = f"operating_point_two_stage_{protocol}.json"
+    sampling, model = sampling or Sampling(), load_model(run)
+    _check_ended(run)
+    looks = ""
+    if protocol is not None:
+        twice = two_stage(model, protocol)
+        twice.jit_compile = model.jit_compile
+        model, looks = twice, f"_two_stage_{protocol}"
+        if not (run / f"operating_point{looks}.json").is_file():
+            calibrate(run, model, load_split(TrainConfig.from_run(run), "val"), suffix=looks, console=console)
+    base, suffix = _calibration(run, looks, model), looks + sampling.suffix
+    model = calibrated(model, base.scaling)
+    if not (run / f"operating_point{suffix}.json").is_file():
+        records = load_split(TrainConfig.from_run(run), "val")
+        _freeze(run, suffix, base, records, answer(model, records, sampling=sampling, console=console))
+    point = OperatingPoint.from_dict(run.read_json(f"operating_point{suffix}.json"))
+    return Trained(model, sampling, point, _calibration(run, suffix, model))
+
+
+def calibrate(
+    run: RunFolder, model: ImageClassifier, records: Records, *, suffix: str = "", console: Console | None = None
+) -> Calibration:
+    """Calibrates a model on labelled records and chooses its operating point, sets and referral; all are frozen.
+
+    Writes `calibration<suffix>.json` and `operating_point<suffix>.json`.
+    """
+    config = TrainConfig.from_run(run)
+    logits = predict_logits(model, records, console=console)
+    base = fit_logits(records.labels, logits, task=model.task, method=config.calibration)
+    return _freeze(run, suffix, base, records, Answers.of_logits(logits, base.scaling))
+
+
+def _freeze(run: RunFolder, suffix: str, base: Calibration, records: Records, answers: Answers) -> Calibration:
+    config = TrainConfig.from_run(run)
+    found, point = fit_answers(base, records.labels, answers, coverage=config.coverage, risk=config.risk)
+    run.write_json(f"calibration{suffix}.json", found.to_dict())
+    # Last: where there is an operating point, all is chosen.
+    run.write_json(f"operating_point{suffix}.json", point.to_dict())
+    return found
+
+
+def _calibration(run: RunFolder, suffix: str, model: ImageClassifier) -> Calibration:
+    """Reads what was fitted on validation; a run of an earlier version has nothing."""
+    name = f"calibration{suffix}.json"
     if not (run / name).is_file():
-        point = choose_on(load_split(TrainConfig.from_run(run), "val"), twice, console=console)
-        run.write_json(name, point.to_dict())
-    return twice, OperatingPoint.from_dict(run.read_json(name))
+        return Calibration(LogitScaling(model.task))
+    return Calibration.from_dict(run.read_json(name))
 
 
-def choose_on(records: Records, model: ImageClassifier, *, console: Console | None = None) -> OperatingPoint:
-    """Chooses the operating point of a model on labelled records."""
-    return choose_operating_point(records.labels, predict_records(model, records, console=console), task=model.task)
-
-
-def load_operating_point(run: RunFolder) -> OperatingPoint:
-    """Reads the threshold that was chosen on validation.
-
-    Raises:
-        FileNotFoundError: If the training has not ended, so that there is none.
-    """
+def _check_ended(run: RunFolder) -> None:
     if not (run / "operating_point.json").is_file():
         raise FileNotFoundError(
             f"The training has not ended; the same `medkeras train` continues it. Received: {run.path}"
         )
-    return OperatingPoint.from_dict(run.read_json("operating_point.json"))
-
-
-def predict_records(
-    model: ImageClassifier, records: Records, *, batch_size: int = 32, console: Console | None = None
-) -> np.ndarray:
-    """Returns the probabilities of records in their order, float32 `(n, classes)`.
-
-    Args:
-        model: The model; images are brought to its size and channels.
-        records: What to predict; labels are not looked at.
-        batch_size: Images per step.
-        console: Where the progress is shown; nowhere by default.
-
-    Raises:
-        ValueError: If the records are not of the model's rank, or an image cannot be read.
-    """
-    if records.rank != len(model.image_shape) - 1:
-        raise ValueError(
-            f"{model.name} takes images of shape {model.image_shape}. "
-            f"Received: {records.name} with {records.rank}D images"
-        )
-    images = images_from_source(records, model.image_shape, check=False)
-    pipeline = InputPipeline(records, image_shape=model.image_shape, batch_size=batch_size, images=images)
-    unlabelled = pipeline.batches().map(lambda image, label: image)
-    batches = -(-len(records) // pipeline.batch_size)
-    with bar(console or Console(quiet=True)) as moving:
-        callback = BatchBar(moving, title=f"Predicting {records.name}", batches=batches)
-        logits = model.predict(unlabelled, verbose=0, callbacks=[callback])
-    return np.asarray(to_probabilities(logits, model.task))
 
 
 def decisions(point: OperatingPoint, probabilities: np.ndarray, model: ImageClassifier) -> list[str]:

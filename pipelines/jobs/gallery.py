@@ -1,0 +1,78 @@
+"""The gallery: the images that a run is least sure of, with what spoke for its answer."""
+
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from medkeras.explain import class_map
+from medkeras.models import ImageClassifier
+from pipelines.decode import fit
+from pipelines.jobs.answers import Answers
+from pipelines.jobs.trained import Trained, decisions
+from pipelines.records import Records
+from pipelines.splits import label_names
+from pipelines.sureness_figures import Unsure, uncertain_figure
+
+PICTURES = 9
+
+
+def least_sure(records: Records, answers: Answers, trained: Trained, *, count: int = PICTURES) -> Figure:
+    """Draws the images with the largest entropy, the least sure first.
+
+    The map is that of the predicted class, as `medkeras explain` draws it; of several labels, that of the label with
+    the largest entropy. A model without the explain point `features` has none.
+
+    Args:
+        records: What was predicted.
+        answers: For those records.
+        trained: What answered.
+        count: Number of images, at least 1; fewer where there are no more.
+    """
+    model, sureness = trained.model, answers.sureness()
+    order = np.argsort(-sureness["normalized_entropy"].to_numpy(), kind="stable")[:count]
+    images = np.stack([fit(records.read(int(i)), model.image_shape) for i in order])
+    target, label = _asked(answers, trained), answers.unsure_label()
+    maps = class_map(model, images, target=target[order]) if "features" in model.explain_points else [None] * len(order)
+    pictures = [
+        Unsure(image, found, _mask(records, int(i), model), lines)
+        for i, image, found, lines in zip(order, images, maps, _lines(records, answers, trained, order), strict=True)
+    ]
+    shown = "the map is of the predicted class" if label is None else "the map is of the label that it is unsure of"
+    return uncertain_figure(pictures, title="Least sure" + (f"; {shown}" if maps[0] is not None else ""))
+
+
+def _lines(records: Records, answers: Answers, trained: Trained, order: np.ndarray) -> list[tuple[str, ...]]:
+    """Returns what is written above each picture."""
+    names, asked = trained.model.class_names, _asked(answers, trained)
+    true, decided = label_names(records), decisions(trained.point, answers.probabilities, trained.model)
+    is_of_labels, sureness = answers.unsure_label() is not None, answers.sureness()
+    lines = []
+    for i in order:
+        row, probability = sureness.loc[i], f" {answers.probabilities[i, asked[i]]:.2f}"
+        lines.append(
+            (
+                pathlib.Path(str(records.table["id"][i])).name,
+                f"true: {_listed(true[i])}",
+                f"predicted: {_listed(decided[i])}" + ("" if is_of_labels else probability),
+                (f"unsure of {names[asked[i]]}{probability}: " if is_of_labels else "")
+                + f"entropy {row['entropy']:.3f} nats, {row['normalized_entropy']:.0%} of the largest",
+            )
+        )
+    return lines
+
+
+def _asked(answers: Answers, trained: Trained) -> np.ndarray:
+    """Returns the class or label that each image's map is of."""
+    label = answers.unsure_label()
+    return np.asarray(trained.point.apply(answers.probabilities)) if label is None else label
+
+
+def _listed(names: str) -> str:
+    return names.replace("|", ", ") or "none"
+
+
+def _mask(records: Records, i: int, model: ImageClassifier) -> np.ndarray | None:
+    if records.read_mask is None:
+        return None
+    return fit(records.read_mask(i), (*model.image_shape[:-1], 1))[..., 0] > 0.5
