@@ -326,7 +326,8 @@ def test_jax_takes_the_same_steps(fixed, tmp_path):
     np.savez(tmp_path / "data.npz", images=IMAGES, labels=LABELS)
     training = training_of(model, rate=0.01)
     code = ON_JAX.replace("UNIFORM", CODE + inspect.getsource(uniform)).replace("FOLDER", str(tmp_path))
-    history = json.loads(run(code, KERAS_BACKEND="jax"))
+    # Without optimisation values are worked out twice, with other roundings: no gradient may hang on their equality.
+    history = json.loads(run(code, KERAS_BACKEND="jax", XLA_FLAGS="--xla_backend_optimization_level=0"))
     for i in range(2):
         assert step(training) == pytest.approx({name: values[i] for name, values in history.items()}, rel=2e-3)
 

@@ -7,6 +7,7 @@ from harness import run_layer_test
 from keras import ops
 
 from medkeras import layers
+from medkeras.gradients import input_gradient
 
 RNG = np.random.default_rng(0)
 
@@ -37,6 +38,21 @@ def test_channel_attention_equals_a_numpy_twin(spatial):
     gate = 1 / (1 + np.exp(-logits))
     np.testing.assert_allclose(ours, inputs * gate.reshape(3, *[1] * len(spatial), 8), atol=1e-5)
     run_layer_test(lambda **k: layers.ChannelAttention(4, **k), inputs, weights=(2, 0))
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (3,), (1, 2, 3)])
+def test_the_gradient_of_a_maximum_goes_to_the_first_place_that_has_it(axes):
+    x = normal(2, 3, 4, 5)
+    x[1] = 0.5
+    largest = x.max(axis=axes, keepdims=True)
+    weight = normal(*largest.shape)
+    value, gradient = input_gradient(lambda x: ops.sum(layers.steady_max(x, axes) * weight), ops.convert_to_tensor(x))
+    np.testing.assert_allclose(value, (largest * weight).sum(), rtol=1e-5)
+    gradient = np.asarray(gradient)
+    np.testing.assert_array_equal(gradient.sum(axis=axes, keepdims=True), weight)
+    assert (np.count_nonzero(gradient, axis=axes) == 1).all()
+    assert (x[gradient != 0] == np.broadcast_to(largest, x.shape)[gradient != 0]).all()
+    assert gradient[1][(0,) * 3] != 0
 
 
 def test_channel_attention_has_a_hidden_unit_however_few_the_channels():

@@ -20,6 +20,7 @@ from medkeras.layers.glimpse import Glimpse
 from medkeras.layers.retention import AxialRetention, retention_map
 from medkeras.layers.sampling import average_grid, interpolation_matrix, resize_aligned, sample_axes
 from medkeras.layers.spatial_gate import SpatialGate
+from medkeras.layers.steady_max import steady_max
 from medkeras.layers.steady_norms import SteadyBatchNorm, SteadyLayerNorm
 from medkeras.layers.volumes import GroupedConv, HalvingMaxPool, conv, global_average
 from medkeras.layers.window_attention import WindowAttention
@@ -55,4 +56,5 @@ __all__ = [
     "resize_aligned",
     "retention_map",
     "sample_axes",
+    "steady_max",
 ]

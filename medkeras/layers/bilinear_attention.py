@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from medkeras.layers.sampling import resize_aligned
+from medkeras.layers.steady_max import steady_max
 
 POOLINGS = ("average", "max")
 SMALLEST_NORM = 1e-12
@@ -68,7 +69,7 @@ class BilinearAttentionPooling(keras.layers.Layer):
         """Returns `(batch, maps, channels)`."""
         rows, columns, maps = attention.shape[1:]
         if self.pooling == "max":
-            seen = (ops.max(features * attention[..., m : m + 1], axis=(1, 2)) for m in range(maps))
+            seen = (steady_max(features * attention[..., m : m + 1], (1, 2))[:, 0, 0] for m in range(maps))
             return ops.stack(list(seen), axis=1)
         return ops.einsum("bhwm,bhwc->bmc", attention, features) / (rows * columns)
 

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.layers.steady_max import steady_max
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class ChannelAttention(keras.layers.Layer):
@@ -53,7 +55,7 @@ class ChannelAttention(keras.layers.Layer):
         axes = tuple(range(1, len(inputs.shape) - 1))
         # The sum over a map can leave the range of float16; its mean cannot.
         mean = ops.mean(ops.cast(inputs, "float32"), axis=axes, keepdims=True)
-        pooled = (ops.cast(mean, inputs.dtype), ops.max(inputs, axis=axes, keepdims=True))
+        pooled = (ops.cast(mean, inputs.dtype), steady_max(inputs, axes))
         gate = ops.sigmoid(sum(self.excite(self.squeeze(p)) for p in pooled))
         return inputs * gate
 

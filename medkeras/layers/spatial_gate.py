@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.layers.steady_max import steady_max
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class SpatialGate(keras.layers.Layer):
@@ -56,7 +58,7 @@ class SpatialGate(keras.layers.Layer):
         """Returns the gate."""
         # The sum over many channels can leave the range of float16; their mean cannot.
         mean = ops.cast(ops.mean(ops.cast(inputs, "float32"), axis=-1, keepdims=True), inputs.dtype)
-        return ops.sigmoid(self.conv(ops.concatenate([mean, ops.max(inputs, axis=-1, keepdims=True)], axis=-1)))
+        return ops.sigmoid(self.conv(ops.concatenate([mean, steady_max(inputs, (len(inputs.shape) - 1,))], axis=-1)))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns `(batch, height, width, 1)`."""
