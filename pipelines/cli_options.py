@@ -23,7 +23,8 @@ TwoStage = Annotated[
     typer.Option(help="Look twice, with crops by attention: dualattendmed, ws-dan or cal.", metavar="PROTOCOL"),
 ]
 Uncertainty = Annotated[
-    str, option(SURENESS, "Sample the model: mc-dropout; the prediction is then the mean of the samples.")
+    str,
+    option(SURENESS, "Sample the model: mc-dropout, or tta (shifts, brightness); the mean is the prediction."),
 ]
 Samples = Annotated[int, option(SURENESS, "Predictions per image of mc-dropout.")]
 SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."

@@ -12,10 +12,14 @@ from rich.console import Console
 from untrained_run import write_run
 
 from medkeras.export import LiteRTModel
+from medkeras.uncertainty import ConformalSets, LogitScaling
 from pipelines.jobs import export
+from pipelines.jobs.calibration import Calibration, Referral
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.export import export_run
 
+SCALING = LogitScaling("binary", scale=(0.5, 0.25), shift=(0.1, -0.2))
+CALIBRATION = Calibration(SCALING, ConformalSets("binary", "aps", 0.9, (0.7,)), Referral(0.8, 0.05))
 POINT = {"task": "binary", "thresholds": [0.3], "rule": "youden"}
 
 
@@ -32,6 +36,7 @@ def make_run(path, *, data="phantom", image_size=16, **options):
 def run(tmp_path_factory):
     folder = make_run(tmp_path_factory.mktemp("runs") / "lungs", source_options={"images": 40})
     folder.write_json("operating_point.json", POINT)
+    folder.write_json("calibration.json", CALIBRATION.to_dict())
     return folder
 
 
@@ -55,6 +60,8 @@ def test_the_store_has_versions_that_tf_serving_reads(run, tmp_path):
     labels = json.loads((beside / "labels.json").read_text())
     assert labels["class_names"] == ["healthy", "lesion"]
     assert labels["operating_point"] == POINT
+    assert labels["calibration"] == SCALING.to_dict() and labels["name"] == "glimpse_net"
+    assert labels["sureness"] == {name: CALIBRATION.to_dict()[name] for name in ("sets", "referral")}
     assert first["parity"]["samples"] == 4
     assert f"{first['parity']['litert']['logits']['max']:.1e}" in out.getvalue()
     assert first["litert"] in out.getvalue()
@@ -63,10 +70,14 @@ def test_the_store_has_versions_that_tf_serving_reads(run, tmp_path):
 def test_both_files_predict_what_the_run_predicts(run, tmp_path):
     paths = export_run(run.path, tmp_path, name="chest", samples=2)
     x = load_data(TrainConfig.from_run(run)).arrays("val")[0]
-    wanted = keras.models.load_model(run / "model.keras", compile=False).predict(x, verbose=0)
-    serve = tf.saved_model.load(paths["saved_model"]).signatures["serving_default"]
-    np.testing.assert_allclose(serve(image=tf.constant(x))["logits"], wanted, atol=1e-5)
-    np.testing.assert_allclose(LiteRTModel(paths["litert"]).predict(x)["logits"], wanted, atol=1e-4)
+    logits = keras.models.load_model(run / "model.keras", compile=False).predict(x, verbose=0)
+    served = tf.saved_model.load(paths["saved_model"]).signatures["serving_default"](image=tf.constant(x))
+    on_the_edge = LiteRTModel(paths["litert"]).predict(x)
+    wanted = {"logits": SCALING.apply(logits), "probabilities": SCALING.probabilities(logits)}
+    assert np.abs(wanted["probabilities"] - LogitScaling("binary").probabilities(logits)).max() > 0.01
+    for name, values in wanted.items():
+        np.testing.assert_allclose(served[name], values, atol=1e-5)
+        np.testing.assert_allclose(on_the_edge[name], values, atol=1e-4)
 
 
 def test_real_images_pass_the_comparison(run, real_data, tmp_path):

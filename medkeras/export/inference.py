@@ -9,7 +9,7 @@ import keras
 
 from medkeras import tasks
 from medkeras.models import ImageClassifier, TwoStage
-from medkeras.uncertainty.calibrated import Calibrated
+from medkeras.uncertainty import Calibrated
 
 SIGNATURE = "serving_default"
 INPUT = "image"

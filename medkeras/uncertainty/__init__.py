@@ -1,5 +1,6 @@
 """How sure a model is, and whether it may be believed."""
 
+from medkeras.uncertainty.calibrated import Calibrated, with_scaling
 from medkeras.uncertainty.conformal import ConformalSets, fit_conformal
 from medkeras.uncertainty.ensemble import DeepEnsemble
 from medkeras.uncertainty.measures import Uncertainty, entropy, summarize
@@ -9,6 +10,7 @@ from medkeras.uncertainty.selective import RiskCoverage, referral_threshold, ris
 from medkeras.uncertainty.test_time import TestTimeAugmentation
 
 __all__ = [
+    "Calibrated",
     "ConformalSets",
     "DeepEnsemble",
     "LogitScaling",
@@ -23,4 +25,5 @@ __all__ = [
     "risk_coverage",
     "stochastic_layers",
     "summarize",
+    "with_scaling",
 ]

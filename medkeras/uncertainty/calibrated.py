@@ -82,7 +82,7 @@ class Calibrated(ImageClassifier):
         return cls(classifier, **config)
 
 
-def calibrated(model: ImageClassifier, scaling: LogitScaling) -> ImageClassifier:
+def with_scaling(model: ImageClassifier, scaling: LogitScaling) -> ImageClassifier:
     """Returns a model with scaled logits; the model itself where the scaling changes nothing.
 
     Raises:
@@ -91,7 +91,7 @@ def calibrated(model: ImageClassifier, scaling: LogitScaling) -> ImageClassifier
     Example:
         >>> from medkeras.models import create
         >>> model = create("focusnet2d_tiny", num_classes=2)
-        >>> calibrated(model, LogitScaling("binary")) is model
+        >>> with_scaling(model, LogitScaling("binary")) is model
         True
     """
     changes_nothing = set(scaling.scale) == {1.0} and set(scaling.shift) == {0.0}

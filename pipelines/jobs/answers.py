@@ -9,8 +9,14 @@ from rich.console import Console
 
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel, to_probabilities
-from medkeras.uncertainty import LogitScaling, MonteCarloDropout, Uncertainty, summarize
-from medkeras.uncertainty.calibrated import Calibrated
+from medkeras.uncertainty import (
+    Calibrated,
+    LogitScaling,
+    MonteCarloDropout,
+    TestTimeAugmentation,
+    Uncertainty,
+    summarize,
+)
 from pipelines.cache import images_from_source
 from pipelines.callbacks import BatchBar, bar
 from pipelines.input_pipeline import InputPipeline
@@ -23,7 +29,13 @@ def _by_dropout(model: ImageClassifier, samples: int) -> Callable[[np.ndarray, i
     return lambda images, seed: sampler.predict(images, seed=seed)
 
 
-SAMPLERS = {"mc-dropout": _by_dropout}
+def _by_views(model: ImageClassifier, samples: int) -> Callable[[np.ndarray, int], Uncertainty]:
+    sampler = TestTimeAugmentation(model)
+    sampler.model.jit_compile = model.jit_compile
+    return lambda images, seed: sampler.predict(images)
+
+
+SAMPLERS = {"mc-dropout": _by_dropout, "tta": _by_views}
 METHODS = ("none", *SAMPLERS)
 
 
@@ -32,7 +44,8 @@ class Sampling:
     """How many predictions of an image are compared, and what makes them differ.
 
     Attributes:
-        method: `none`, one prediction; or `mc-dropout`, see `medkeras.uncertainty.MonteCarloDropout`.
+        method: `none`, one prediction; `mc-dropout`, see `medkeras.uncertainty.MonteCarloDropout`; `tta`, the default
+            views of `medkeras.uncertainty.TestTimeAugmentation`.
         samples: Of `mc-dropout`: predictions per image, at least 1.
 
     Raises:
@@ -57,7 +70,11 @@ class Sampling:
     @property
     def suffix(self) -> str:
         """What the files of a run that belong to this way of predicting end in."""
-        return "" if self.method == "none" else f"_{self.method}_{self.samples}"
+        return "".join(f"_{part}" for part in self.to_dict().values() if part != "none")
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Returns what makes a difference: the method, and the samples where their number is free."""
+        return {"method": self.method} | ({"samples": self.samples} if self.method == "mc-dropout" else {})
 
 
 @dataclasses.dataclass(frozen=True)

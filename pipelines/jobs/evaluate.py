@@ -104,10 +104,8 @@ def evaluate_run(
     answers = trained.answer(records, seed=seed, console=console)
     with console.status("Measuring"):
         metrics = _measure(records, answers, trained, seed)
-    asked = (
-        {"method": uncertainty} if uncertainty == "none" else {"method": uncertainty, "samples": samples, "seed": seed}
-    )
-    metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage, "uncertainty": asked}
+    metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage}
+    metrics["uncertainty"] = sampling.to_dict() | {"seed": seed}
     is_main = data is None and split == "test" and two_stage is None
     target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split, two_stage))
     target.write_json("metrics.json", metrics)

@@ -8,8 +8,7 @@ from rich.console import Console
 
 from medkeras.evaluation import OperatingPoint
 from medkeras.models import ImageClassifier, two_stage
-from medkeras.uncertainty import LogitScaling
-from medkeras.uncertainty.calibrated import calibrated
+from medkeras.uncertainty import LogitScaling, with_scaling
 from pipelines.jobs.answers import Answers, Sampling, answer, predict_logits, predict_records
 from pipelines.jobs.calibration import Calibration, fit_answers, fit_logits
 from pipelines.jobs.config import TrainConfig, load_split
@@ -74,7 +73,7 @@ def load_calibrated(run: RunFolder) -> ImageClassifier:
         ValueError: If `model.keras` is damaged.
     """
     model = load_model(run)
-    return calibrated(model, _calibration(run, "", model).scaling)
+    return with_scaling(model, _calibration(run, "", model).scaling)
 
 
 def load_trained(
@@ -112,7 +111,7 @@ def load_trained(
         if not (run / f"operating_point{looks}.json").is_file():
             calibrate(run, model, load_split(TrainConfig.from_run(run), "val"), suffix=looks, console=console)
     base, suffix = _calibration(run, looks, model), looks + sampling.suffix
-    model = calibrated(model, base.scaling)
+    model = with_scaling(model, base.scaling)
     if not (run / f"operating_point{suffix}.json").is_file():
         records = load_split(TrainConfig.from_run(run), "val")
         _freeze(run, suffix, base, records, answer(model, records, sampling=sampling, console=console))
