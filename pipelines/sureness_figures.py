@@ -63,7 +63,7 @@ def reliability_figure(
         below.stairs(found.count, found.edges, **style)
     above.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=_happens(task, class_names))
     above.set_title(f"Reliability, n = {len(np.asarray(labels))}")
-    legend = above.legend(loc="upper left", fontsize=9)
+    legend = above.legend(fontsize=9)
     below.set(xlabel=_of_what(task, class_names), ylabel="labels" if is_multilabel(task) else "images", yscale="log")
     below.minorticks_off()
     for axes in (above, below):

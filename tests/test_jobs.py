@@ -42,6 +42,11 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def evaluated(run):
+    return evaluate_run(run.path)
+
+
+@pytest.fixture(scope="module")
 def images(run, tmp_path_factory):
     """The run's test images as files, in a folder of folders."""
     folder = tmp_path_factory.mktemp("images")
@@ -67,8 +72,8 @@ def test_training_leaves_a_whole_run_folder(run):
     assert (splits.groupby("patient")["split"].nunique() == 1).all()
 
 
-def test_evaluation_agrees_with_scikit_learn_and_writes_all(run):
-    metrics = evaluate_run(run.path)
+def test_evaluation_agrees_with_scikit_learn_and_writes_all(run, evaluated):
+    metrics = evaluated
     table = pd.read_csv(run / "predictions.csv")
     assert table["split"].unique().tolist() == ["test"]
     positive = table["label"] == "lesion"
@@ -95,15 +100,13 @@ def test_the_threshold_is_chosen_on_validation_and_stays(run):
     for threshold in scores:
         other = scores > threshold
         assert other[positive].mean() + (~other[~positive]).mean() <= best + 1e-9
-    evaluate_run(run.path)
     assert (run / "operating_point.json").read_text() == before
 
 
-def test_other_data_is_evaluated_apart(run, tmp_path):
-    main_metrics = evaluate_run(run.path)
+def test_other_data_is_evaluated_apart(run, evaluated):
     metrics = evaluate_run(run.path, data="phantom", images=40, size=24)
     assert metrics["count"] == 40 and metrics["split"] == "all"
-    assert json.loads((run / "metrics.json").read_text())["count"] == main_metrics["count"]
+    assert json.loads((run / "metrics.json").read_text())["count"] == evaluated["count"]
     (folder,) = [p for p in (run / "evaluations").iterdir() if p.name != "val"]
     assert len(pd.read_csv(folder / "predictions.csv")) == 40
 
@@ -124,8 +127,7 @@ def test_data_that_do_not_fit_the_run(run, arguments, named, capfd):
     assert len(lines) == 1 and named in lines[0]
 
 
-def test_prediction_of_files_equals_evaluation(run, images, tmp_path):
-    evaluate_run(run.path)
+def test_prediction_of_files_equals_evaluation(run, evaluated, images, tmp_path):
     table = predict_run(run.path, [images], tmp_path / "new" / "out.csv")
     expected = pd.read_csv(run / "predictions.csv").set_index("id")
     found = pd.read_csv(tmp_path / "new" / "out.csv")
