@@ -317,56 +317,7 @@ def train(
     """Train a model, or continue a training that was interrupted."""
     from pipelines.jobs.config import TrainConfig
 
-    fields = {
-        "data": data,
-        "model": model,
-        "run": str(run),
-        "task": task,
-        "image_size": options.image_size(image_size),
-        "channels": channels,
-        "preprocess": tuple(preprocess or ()),
-        "train_preprocess": options.steps(train_preprocess),
-        "batch_size": batch_size,
-        "augment": augment,
-        "fractions": options.fractions(fractions),
-        "folds": folds,
-        "fold": fold,
-        "split_file": None if split_file is None else str(split_file),
-        "group_duplicates": group_duplicates,
-        "leakage": leakage,
-        "on_error": on_error,
-        "source_options": options.source_options(
-            patient_pattern, label_column, patient_column, split_column, source_option
-        ),
-        "model_options": options.key_values(model_option, "--model-option"),
-        "pretrained": None if pretrained == "none" else pretrained,
-        "training": training,
-        "training_options": options.key_values(training_option, "--training-option"),
-        "epochs": epochs,
-        "optimizer": optimizer,
-        "momentum": momentum,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "decay_vectors": decay_vectors,
-        "schedule": schedule,
-        "warm_up": warm_up,
-        "warm_up_start": warm_up_start,
-        "step_epochs": step_epochs,
-        "step_factor": step_factor,
-        "end_factor": end_factor,
-        "clip_norm": clip_norm,
-        "loss": loss,
-        "balance": balance,
-        "monitor": monitor,
-        "patience": patience,
-        "calibration": calibration,
-        "coverage": coverage,
-        "risk": risk,
-        "cache": None if cache is None else str(cache),
-        "data_service": data_service,
-        "tensorboard": tensorboard,
-        "seed": seed,
-    }
+    fields = options.train_fields(context.params)
     if recipe is not None:
         fields = options.over_recipe(recipe, fields, given=options.given(context))
     elif model is None:

@@ -175,6 +175,28 @@ PARTS = {
 }
 
 
+def train_fields(words: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a configuration, from all words of `medkeras train`, defaults among them.
+
+    Raises:
+        ValueError: If a word cannot be parsed.
+    """
+    parts = {part for names in PARTS.values() for part in names}
+    paths = ("run", "split_file", "cache")
+    return {
+        **{name: value for name, value in words.items() if name not in parts | {"recipe"}},
+        **{name: None if words[name] is None else str(words[name]) for name in paths},
+        "image_size": image_size(words["image_size"]),
+        "preprocess": tuple(words["preprocess"] or ()),
+        "train_preprocess": steps(words["train_preprocess"]),
+        "fractions": fractions(words["fractions"]),
+        "source_options": source_options(**{name: words[name] for name in PARTS["source_options"]}),
+        "model_options": key_values(words["model_option"], "--model-option"),
+        "training_options": key_values(words["training_option"], "--training-option"),
+        "pretrained": None if words["pretrained"] == "none" else words["pretrained"],
+    }
+
+
 def given(context: typer.Context) -> set[str]:
     """Returns the fields of a configuration that the user gave on the command line."""
     words = {name for name in context.params if context.get_parameter_source(name).name != "DEFAULT"}

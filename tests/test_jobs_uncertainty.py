@@ -310,3 +310,15 @@ def test_of_several_labels_the_least_sure_one_speaks():
     assert found["selective"]["risk_kept"] == 0 and found["selective"]["referred"] == 0.25
     assert [found["sets"]["per_class"][name]["value"] for name in ("cyst", "mass", "nodule")] == [1, 1, 1]
     assert found["sets"]["covered"] == {"value": 1.0, "low": None, "high": None}
+
+
+def test_the_options_of_training_reach_it(monkeypatch, capfd):
+    seen = []
+    monkeypatch.setattr("pipelines.jobs.train.train", lambda config, console: seen.append(config))
+    words = ["train", "--data", "phantom", "--model", "focusnet2d", "--run", "r"]
+    assert main(words) == main([*words, "--calibration", "vector", "--coverage", "0.8", "--risk", "0.1"]) == 0
+    assert seen[0] == TrainConfig(data="phantom", model="focusnet2d", run="r")
+    assert (seen[1].calibration, seen[1].coverage, seen[1].risk) == ("vector", 0.8, 0.1)
+    for option, value in (("calibration", "platt"), ("coverage", "1"), ("risk", "-0.1")):
+        assert main([*words, f"--{option}", value]) == 2
+        assert f"`{option}` must be" in capfd.readouterr().err
