@@ -188,7 +188,8 @@ def train_fields(words: dict[str, Any]) -> dict[str, Any]:
         **{name: None if words[name] is None else str(words[name]) for name in paths},
         "image_size": image_size(words["image_size"]),
         "preprocess": tuple(words["preprocess"] or ()),
-        "train_preprocess": steps(words["train_preprocess"]),
+        # A repeatable option that was not given is an empty list here.
+        "train_preprocess": steps(words["train_preprocess"] or None),
         "fractions": fractions(words["fractions"]),
         "source_options": source_options(**{name: words[name] for name in PARTS["source_options"]}),
         "model_options": key_values(words["model_option"], "--model-option"),
