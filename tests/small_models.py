@@ -29,6 +29,7 @@ def changed(name):
         "channels": 8,
         "units": 32,
         "hidden": 16,
+        "patch": 8,
         "depth": 2,
         "saccades": 2,
         "extent": 0.5,

@@ -12,12 +12,15 @@ from medkeras.explain.maps import activations, pathway_maps, resize_maps
 from medkeras.explain.receptive_field import effective_receptive_field, field_radius
 from medkeras.explain.regions import Regions, default_map, localize, map_names, mark_regions, saliency_maps
 from medkeras.explain.regions_figure import localization_figure
+from medkeras.explain.rollout import attention_maps, attention_rollout, relevance_map
 
 __all__ = [
     "Explanation",
     "Fixations",
     "Regions",
     "activations",
+    "attention_maps",
+    "attention_rollout",
     "class_map",
     "evidence_map",
     "default_map",
@@ -32,6 +35,7 @@ __all__ = [
     "mark_regions",
     "pathway_maps",
     "receptive_field_figure",
+    "relevance_map",
     "resize_maps",
     "saliency_maps",
 ]

@@ -19,9 +19,11 @@ from medkeras.layers.external_attention import ExternalAttention
 from medkeras.layers.glimpse import Glimpse
 from medkeras.layers.retention import AxialRetention, retention_map
 from medkeras.layers.sampling import average_grid, interpolation_matrix, resize_aligned, sample_axes
+from medkeras.layers.self_attention import SelfAttention
 from medkeras.layers.spatial_gate import SpatialGate
 from medkeras.layers.steady_max import steady_max
 from medkeras.layers.steady_norms import SteadyBatchNorm, SteadyLayerNorm
+from medkeras.layers.token_positions import TokenPositions, resize_positions
 from medkeras.layers.volumes import GroupedConv, HalvingMaxPool, conv, global_average
 from medkeras.layers.window_attention import WindowAttention
 
@@ -40,9 +42,11 @@ __all__ = [
     "Glimpse",
     "GroupedConv",
     "HalvingMaxPool",
+    "SelfAttention",
     "SpatialGate",
     "SteadyBatchNorm",
     "SteadyLayerNorm",
+    "TokenPositions",
     "WindowAttention",
     "attention_box",
     "attention_crop",
@@ -54,6 +58,7 @@ __all__ = [
     "global_average",
     "interpolation_matrix",
     "resize_aligned",
+    "resize_positions",
     "retention_map",
     "sample_axes",
     "steady_max",

@@ -1,6 +1,6 @@
 """Models: the contract, the registry and one folder per architecture."""
 
-from medkeras.models import came, dcat, dualattendmed, focusnet, hemf
+from medkeras.models import came, dcat, dualattendmed, focusnet, hemf, vit
 from medkeras.models.base import ImageClassifier
 from medkeras.models.came import CAME
 from medkeras.models.dcat import DCAT
@@ -9,12 +9,14 @@ from medkeras.models.explain_points import ExplainPoint, Grid, Positions, Tokens
 from medkeras.models.focusnet import FocusNet
 from medkeras.models.hemf import HEMF
 from medkeras.models.registry import Preset, count_params, create, names, preset, register
+from medkeras.models.vit import ViT
 
 register(came.PRESETS)
 register(dcat.PRESETS)
 register(dualattendmed.PRESETS)
 register(focusnet.PRESETS)
 register(hemf.PRESETS)
+register(vit.PRESETS)
 
 __all__ = [
     "CAME",
@@ -30,6 +32,7 @@ __all__ = [
     "Preset",
     "Tokens",
     "TwoStage",
+    "ViT",
     "count_params",
     "create",
     "names",
