@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from jax_process import JAX
 
 from medkeras.layers import attention_box, attention_crop, attention_drop, attention_indices, crop_to_boxes
 
@@ -134,7 +135,7 @@ def test_jax_gives_the_same(tmp_path):
         given[f"maps{case}"][-1] = np.nan
     np.savez(tmp_path / "in.npz", **given)
     code = ON_JAX.replace("INPUT", str(tmp_path / "in.npz")).replace("OUTPUT", str(tmp_path / "out.npz"))
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    environment = os.environ | JAX
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=PARITY.parent.parent, timeout=300)
     found = np.load(tmp_path / "out.npz")
     for case, (shape, _) in enumerate(CASES[:2]):

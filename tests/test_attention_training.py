@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from jax_process import JAX
 from mini_backbone import CODE, OPTIONS, mini_backbone  # noqa: F401  registers it for each test
 from test_house import run
 
@@ -326,8 +327,7 @@ def test_jax_takes_the_same_steps(fixed, tmp_path):
     np.savez(tmp_path / "data.npz", images=IMAGES, labels=LABELS)
     training = training_of(model, rate=0.01)
     code = ON_JAX.replace("UNIFORM", CODE + inspect.getsource(uniform)).replace("FOLDER", str(tmp_path))
-    # Without optimisation values are worked out twice, with other roundings: no gradient may hang on their equality.
-    history = json.loads(run(code, KERAS_BACKEND="jax", XLA_FLAGS="--xla_backend_optimization_level=0"))
+    history = json.loads(run(code, **JAX))
     for i in range(2):
         assert step(training) == pytest.approx({name: values[i] for name, values in history.items()}, rel=2e-3)
 

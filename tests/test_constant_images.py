@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from harness import run_layer_test
+from jax_process import JAX
 
 import medkeras
 from medkeras import layers
@@ -137,5 +138,5 @@ for layer, options in ((layers.SteadyLayerNorm(), {}), (layers.SteadyBatchNorm()
 
 @pytest.mark.process
 def test_norms_pass_nothing_on_jax_either():
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    environment = os.environ | JAX
     subprocess.run([sys.executable, "-c", ON_JAX], check=True, env=environment, cwd=ROOT, timeout=300)

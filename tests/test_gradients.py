@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from gradient_checks import CHECKS
+from jax_process import JAX
 
 from medkeras.gradients import input_gradient
 
@@ -24,7 +25,7 @@ def test_on_jax():
     result = subprocess.run(
         [sys.executable, "tests/gradient_checks.py"],
         cwd=ROOT,
-        env=os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
+        env=os.environ | JAX | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fusion_parts import scaled_weights
+from jax_process import JAX
 
 import medkeras
 from medkeras.models.hemf.model import SETTINGS
@@ -268,7 +269,7 @@ def test_jax_gives_the_same(tmp_path):
     np.savez(tmp_path / "in.npz", **given)
     code = ON_JAX.replace("INPUT", str(tmp_path / "in.npz")).replace("OUTPUT", str(tmp_path / "out.npz"))
     code = code.replace("OPTIONS", json.dumps(options))
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    environment = os.environ | JAX
     subprocess.run(
         [sys.executable, "-c", code], check=True, env=environment, cwd=pathlib.Path(__file__).parent.parent, timeout=600
     )

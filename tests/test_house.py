@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from jax_process import JAX
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -123,7 +124,7 @@ print("trained")
 @pytest.mark.process
 def test_models_train_on_jax_without_tensorflow(tmp_path):
     code = TRAIN_ON_JAX.replace("MODEL", str(tmp_path / "model.keras"))
-    assert "trained" in run(code, KERAS_BACKEND="jax")
+    assert "trained" in run(code, **JAX)
 
 
 @pytest.mark.process

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from export_models import images as waves
 from export_models import randomize
+from jax_process import JAX
 from scipy.special import expit, log_softmax, logit, softmax
 from spot_net import SpotNet
 
@@ -232,7 +233,7 @@ def test_jax_gives_the_same(spots, tmp_path):
     code = "import spot_net\n" + ON_JAX.replace("FOLDER", str(tmp_path))
     both.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", images)
-    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+    environment = os.environ | JAX | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=300)
     found = np.load(tmp_path / "jax.npz")
     np.testing.assert_allclose(found["logits"], both(images), atol=1e-4)
