@@ -6,7 +6,7 @@ from typing import Any
 from medkeras import checkpoints, layers, losses, metrics, models, tasks
 from medkeras.version import __version__
 
-_LAZY = ("evaluation", "explain", "export", "uncertainty")
+_LAZY = ("evaluation", "explain", "export", "super_resolution", "uncertainty")
 
 __all__ = ["__version__", "checkpoints", "layers", "losses", "metrics", "models", "tasks", *_LAZY]
 
