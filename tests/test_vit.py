@@ -86,9 +86,9 @@ def test_a_narrow_network_equals_the_twin_at_any_size(edges, seed):
 
 def test_the_relevance_of_each_class_equals_the_twin():
     model, weights = loaded((16, 24))
-    images = normal(2, 3, 16, 24)
-    for targets in ([0, 0], [3, 1]):
-        expected = relevance(images, weights, targets, heads=2).reshape(2, 2, 3)
+    images = normal(3, 3, 16, 24)
+    for targets in ([0, 0, 2], [3, 1, 0]):
+        expected = relevance(images, weights, targets, heads=2).reshape(3, 2, 3)
         assert expected.max() > 1e-3
         found = explain.relevance_map(model, last(images), target=targets)
         np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())

@@ -1,5 +1,6 @@
 """Attention of a transformer as maps: block by block, through all blocks, and for a class."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from medkeras.gradients import input_gradient
 from medkeras.models import ViT
 
 MODES = ("default", "published")
+PAIR = 2  # Images at a time where attention needs its gradient: about 1 GB each for ViT-B/16.
 
 
 def attention_maps(model: ViT, images: Any, *, block: int | None = None) -> np.ndarray:
@@ -112,7 +114,7 @@ def relevance_map(model: ViT, images: Any, *, target: Any = None) -> np.ndarray:
     targets = _targets(target, len(images), model.num_classes)
     seen = keras.Model(model.input, [*model.attentions, model.output])
     maps = []
-    for batch in image_batches(model, images):
+    for batch in _pairs(model, images):
         *attentions, logits = seen(batch)
         wanted, targets = targets[: len(batch)], targets[len(batch) :]
         wanted = np.where(wanted < 0, to_numpy(logits).argmax(axis=-1), wanted)
@@ -120,6 +122,11 @@ def relevance_map(model: ViT, images: Any, *, target: Any = None) -> np.ndarray:
         gradient = to_numpy(_attention_gradient(model, batch, wanted, attention.shape))
         maps.append(_relevance(np.maximum(attention * gradient, 0).mean(axis=2)))
     return np.concatenate(maps).reshape(-1, *model.grid)
+
+
+def _pairs(model: ViT, images: Any) -> Iterator[np.ndarray]:
+    for batch in image_batches(model, images):
+        yield from (batch[i : i + PAIR] for i in range(0, len(batch), PAIR))
 
 
 def _check(model: Any) -> None:
