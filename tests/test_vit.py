@@ -193,19 +193,25 @@ def fake_hub(monkeypatch, answer):
 
     hub, errors = types.ModuleType("huggingface_hub"), types.ModuleType("huggingface_hub.errors")
     hub.hf_hub_download, hub.errors = download, errors
-    errors.EntryNotFoundError = KeyError
+    errors.EntryNotFoundError, errors.LocalEntryNotFoundError = LookupError, KeyError
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     return asked
 
 
-def test_weights_that_cannot_be_had_say_what_to_download(monkeypatch, tmp_path):
-    def offline():
-        raise ConnectionError("no network")
+def raising(error):
+    def answer():
+        raise error
 
-    fake_hub(monkeypatch, offline)
-    with pytest.raises(FileNotFoundError, match="ConnectionError.*google/vit/resolve/main/model.safetensors.*by hand"):
-        read_official("google/vit")
+    return answer
+
+
+def test_weights_that_cannot_be_had_say_what_to_download(monkeypatch, tmp_path):
+    for error, files in ((ConnectionError, 1), (KeyError, 1), (LookupError, 2)):
+        asked = fake_hub(monkeypatch, raising(error))
+        with pytest.raises(FileNotFoundError, match=f"{error.__name__}.*google/vit/resolve/main/model.saf.*by hand"):
+            read_official("google/vit")
+        assert [name for _, name in asked] == ["model.safetensors", "pytorch_model.bin"][:files]
     with pytest.raises(FileNotFoundError, match="must hold model.safetensors or pytorch_model.bin"):
         read_official(tmp_path)
     with pytest.raises(FileNotFoundError, match="weights/gone.safetensors"):

@@ -51,10 +51,12 @@ def _in_folder(folder: pathlib.Path) -> pathlib.Path:
 def _download(repository: str) -> str:
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         try:
             return hf_hub_download(repository, FILES[0])
+        except LocalEntryNotFoundError:  # neither network nor an earlier download: the other file is no better
+            raise
         except EntryNotFoundError:
             return hf_hub_download(repository, FILES[1])
     except Exception as error:  # what is raised depends on network, cache and version
