@@ -7,7 +7,7 @@ import sys
 import numpy as np
 from safetensors.numpy import save_file
 
-from medkeras.super_resolution import presets
+from medkeras import checkpoints, super_resolution
 
 PARITY = pathlib.Path(__file__).parent / "parity"
 sys.path.insert(0, str(PARITY))
@@ -61,24 +61,31 @@ VQVAE = {
 }
 
 
-def tiny_configurations():
-    """Those of the preset `ldm_4x_tiny`, in the official terms."""
-    tiny = presets.preset("ldm_4x_tiny")
-    unet = UNET | {
-        "attention_head_dim": tiny.unet["head_channels"],
-        "block_out_channels": list(tiny.unet["widths"]),
-        "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-        "layers_per_block": tiny.unet["depth"],
-        "norm_num_groups": tiny.unet["groups"],
-        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-    }
-    vqvae = VQVAE | {
-        "block_out_channels": list(tiny.vqvae["widths"]),
-        "layers_per_block": tiny.vqvae["depth"],
-        "norm_num_groups": tiny.vqvae["groups"],
-        "num_vq_embeddings": tiny.vqvae["codebook_size"],
-    }
-    return unet, vqvae
+SMALL_UNET = UNET | {
+    "attention_head_dim": 8,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+}
+SMALL_VQVAE = VQVAE | {
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "num_vq_embeddings": 64,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+}
+
+
+def small_upscaler():
+    """An upscaler by a factor of 2 with seeded weights, in the configurations above."""
+    unet = super_resolution.UNet(widths=(8, 16), depth=1, attention_levels=(1,), head_channels=8, groups=4)
+    autoencoder = super_resolution.VQVAE(widths=(8, 16), depth=1, codebook_size=64, groups=4)
+    for model in (unet, autoencoder):
+        checkpoints.load(model, seeded_arrays(model))
+    return super_resolution.LDMUpscaler(unet, autoencoder)
 
 
 def seeded_arrays(model, seed=1):

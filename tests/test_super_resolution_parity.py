@@ -50,13 +50,17 @@ def test_the_autoencoder_gives_the_reference_answers(official):
     assert_close(official.vqvae.decoder(reference["latents"]), reference["decoded"])
 
 
-def test_sampling_and_upscaling_give_the_reference_answers(official):
+def test_sampling_and_upscaling_give_the_reference_answers(official, monkeypatch):
     reference = golden("ldm_sr")
     image, noise = sample((1, 3, 32, 32), 1, "uniform"), sample((1, 3, 32, 32), 101)
     assert official.schedule.timesteps(5).tolist() == reference["timesteps"].tolist()
     seen = np.concatenate([noise, 2 * image - 1], axis=-1)
     assert_close(official.unet([seen, np.array([801])]), reference["first_eps"])
-    assert_close(official.sampler.sample(2 * image - 1, noise[:, None], steps=5), reference["final_latent"])
-    large = official.upscale(image, steps=5, noise=noise, batch_size=1)
+    sample_latents, latents = official.sampler.sample, []
+    monkeypatch.setattr(
+        official.sampler, "sample", lambda *a, **k: latents.append(sample_latents(*a, **k)) or latents[0]
+    )
+    large = official.upscale(image, steps=5, noise=noise)
+    assert_close(latents[0], reference["final_latent"])
     # Where two vectors of the codebook are equally near, rounding decides.
     assert (np.abs(large - reference["image"]) <= 1e-2).mean() >= 0.99

@@ -8,21 +8,29 @@ import ldm_files
 import numpy as np
 import pytest
 
-from medkeras.super_resolution import LDMUpscaler
+from medkeras.super_resolution import DDIM, LDMUpscaler, pretrained
 
 OFFICIAL = "CompVis/ldm-super-resolution-4x-openimages"
 LEGACY = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
+CONFIGURATIONS = {"unet": ldm_files.SMALL_UNET, "vqvae": ldm_files.SMALL_VQVAE}
+
+
 @pytest.fixture(scope="module")
-def arrays():
-    upscaler = LDMUpscaler.from_preset("ldm_4x_tiny")
-    return {part: ldm_files.seeded_arrays(getattr(upscaler, part)) for part in ("unet", "vqvae")}
+def upscaler():
+    return ldm_files.small_upscaler()
+
+
+@pytest.fixture(scope="module")
+def arrays(upscaler):
+    """Other weights than the upscaler's own."""
+    return {part: ldm_files.seeded_arrays(getattr(upscaler, part), seed=2) for part in CONFIGURATIONS}
 
 
 @pytest.fixture
 def folder(arrays, tmp_path):
-    for part, config in zip(("unet", "vqvae"), ldm_files.tiny_configurations(), strict=True):
+    for part, config in CONFIGURATIONS.items():
         ldm_files.write(tmp_path, part, config, arrays[part])
     ldm_files.write_scheduler(tmp_path)
     return tmp_path
@@ -51,27 +59,30 @@ def assert_filled(upscaler, arrays):
             np.testing.assert_array_equal(target.variable, target.transform(given[target.names[0]]))
 
 
-def test_each_attention_layout_fills_the_same_weights(folder, arrays):
-    assert_filled(LDMUpscaler.from_pretrained(folder), arrays)
-    unet, vqvae = ldm_files.tiny_configurations()
-    older = {"unet": legacy(arrays["unet"], convolutions=False), "vqvae": legacy(arrays["vqvae"], convolutions=True)}
-    assert set(older["unet"]) != set(arrays["unet"])
-    ldm_files.write(folder, "unet", unet, older["unet"])
-    ldm_files.write(folder, "vqvae", vqvae, older["vqvae"])
+def test_a_folder_gives_an_upscaler(folder, arrays):
     upscaler = LDMUpscaler.from_pretrained(str(folder))
     assert_filled(upscaler, arrays)
-    assert upscaler.schedule.offset == 1
+    assert upscaler.unet.attention_levels == (1,) and upscaler.factor == 2
+    assert upscaler.schedule == DDIM()
 
 
-def test_missing_and_extra_tensors_are_named_with_their_file(folder, arrays):
-    unet, _ = ldm_files.tiny_configurations()
+def test_the_earlier_attention_layout_fills_the_same_weights(folder, arrays, upscaler):
+    for part in ("unet", "vqvae"):
+        older = legacy(arrays[part], convolutions=part == "vqvae")
+        assert set(older) != set(arrays[part])
+        ldm_files.write(folder, part, CONFIGURATIONS[part], older)
+        pretrained.fill(getattr(upscaler, part), folder / part / "diffusion_pytorch_model.safetensors")
+    assert_filled(upscaler, arrays)
+
+
+def test_missing_and_extra_tensors_are_named_with_their_file(folder, arrays, upscaler):
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     fewer = {name: array for name, array in arrays["unet"].items() if name != "conv_in.bias"}
-    ldm_files.write(folder, "unet", unet, fewer)
-    with pytest.raises(ValueError, match=r"lacks 1 tensors, the first being conv_in.bias.*unet.diffusion"):
-        LDMUpscaler.from_pretrained(folder)
-    ldm_files.write(folder, "unet", unet, arrays["unet"] | {"conv_in.scale": np.ones(3, "float32")})
-    with pytest.raises(ValueError, match="no place for 1 tensors, the first being conv_in.scale"):
-        LDMUpscaler.from_pretrained(folder)
+    more = arrays["unet"] | {"conv_in.scale": np.ones(3, "float32")}
+    for given, text in ((fewer, "lacks 1 tensors, the first being conv_in.bias"), (more, "first being conv_in.scale")):
+        ldm_files.write(folder, "unet", CONFIGURATIONS["unet"], given)
+        with pytest.raises(ValueError, match=f"{text}.*{file.name}"):
+            pretrained.fill(upscaler.unet, file)
 
 
 def test_torch_files_of_tensors_are_read_and_others_refused(folder, arrays):
@@ -144,9 +155,9 @@ def test_without_network_or_package_one_is_told_what_to_download_and_where_to_pu
         LDMUpscaler.from_pretrained(OFFICIAL)
 
 
-def test_a_repository_is_read_from_where_it_was_downloaded_to(folder, arrays, monkeypatch):
+def test_a_repository_is_read_from_where_it_was_downloaded_to(folder, monkeypatch):
     asked = []
     monkeypatch.setitem(sys.modules, "huggingface_hub", type(sys)("huggingface_hub"))
     sys.modules["huggingface_hub"].snapshot_download = lambda repo, **_: asked.append(repo) or str(folder)
-    assert_filled(LDMUpscaler.from_pretrained(OFFICIAL), arrays)
+    assert pretrained.find(OFFICIAL) == folder
     assert asked == [OFFICIAL]

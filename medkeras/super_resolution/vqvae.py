@@ -11,6 +11,7 @@ from medkeras.super_resolution.codebook import Codebook
 from medkeras.super_resolution.unet import check_widths
 
 EPSILON = 1e-6
+QUERIES = 1024  # attention's, at a time
 
 
 @keras.saving.register_keras_serializable("medkeras")
@@ -154,7 +155,7 @@ def _middle(x: Any, groups: int, *, name: str) -> Any:
     """Returns the map after residual block, attention, residual block."""
     name, settings = f"{name}.mid_block", {"groups": groups, "epsilon": EPSILON}
     x = residual(x, x.shape[-1], **settings, name=f"{name}.resnets.0")
-    x = SpatialAttention(1, **settings, by_rows=True, name=f"{name}.attentions.0")(x)
+    x = SpatialAttention(1, **settings, block=QUERIES, name=f"{name}.attentions.0")(x)
     return residual(x, x.shape[-1], **settings, name=f"{name}.resnets.1")
 
 
