@@ -44,7 +44,7 @@ def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, An
 def _tensorflow_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Any]:
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
         value = function(inputs)
     return value, tape.gradient(value, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
