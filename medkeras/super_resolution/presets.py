@@ -23,7 +23,7 @@ class Preset:
 PRESETS = {
     "ldm_4x": Preset("CompVis/ldm-super-resolution-4x-openimages: 114 million weights and 55 million"),
     "ldm_4x_small": Preset(
-        "for one's own training on one graphics card: 7 million weights and 3 million",
+        "for one's own training on one graphics card: 9 million weights and 3 million",
         {"widths": (64, 128, 128, 192), "depth": 1},
         {"widths": (32, 64, 128), "depth": 1, "codebook_size": 2048, "groups": 16},
     ),

@@ -148,20 +148,24 @@ class LDMUpscaler:
             first=self._check_noise(noise, images),
         )
         shown = np.broadcast_to(2 * images - 1, (*images.shape[:3], self.vqvae.channels))
+        large = self._enlarge(shown, source, batch_size, steps=steps, eta=eta)
+        if images.shape[-1] != large.shape[-1]:
+            large = large.mean(axis=-1, keepdims=True)
+        return np.clip(large, 0, 1)  # the weights of tiles add up to one but for rounding
+
+    def _enlarge(self, images: np.ndarray, noise: ImageNoise, batch_size: int, *, steps: int, eta: float) -> np.ndarray:
+        """Returns images in [0, 1] from images in [-1, 1], tile by tile."""
+        tiling = noise.tiling
         canvases = [tiling.canvas(self.factor, self.vqvae.channels) for _ in images]
         jobs = [(i, place) for i in range(len(images)) for place in tiling.places]
         for batch, repeats in _even_batches(jobs, batch_size):
-            tiles = np.stack([tiling.cut(tiling.pad(shown[i]), place) for i, place in batch])
-            draws = np.stack([source.tile(i, place) for i, place in batch])
-            latents = self.sampler.sample(
-                _repeat_last(tiles, repeats), _repeat_last(draws, repeats), steps=steps, eta=eta
-            )
+            tiles = np.stack([tiling.cut(tiling.pad(images[i]), place) for i, place in batch])
+            draws = np.stack([noise.tile(i, place) for i, place in batch])
+            tiles, draws = (_repeat_last(rows, repeats) for rows in (tiles, draws))
+            latents = self.sampler.sample(tiles, draws, steps=steps, eta=eta)
             for (i, place), latent in zip(batch, latents, strict=False):
                 tiling.add(canvases[i], self._decode(latent), place, self.factor)
-        large = np.stack([tiling.crop(canvas, self.factor) for canvas in canvases])
-        if images.shape[-1] != large.shape[-1]:
-            large = large.mean(axis=-1, keepdims=True)
-        return np.clip(large, 0, 1)  # the weights add up to one but for rounding
+        return np.stack([tiling.crop(canvas, self.factor) for canvas in canvases])
 
     def _decode(self, latent: np.ndarray) -> np.ndarray:
         """Returns the image of one latent, in [0, 1]; one at a time, for this takes the most memory."""
