@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What is never imported needs no bytecode.
+# What is never imported needs no bytecode; what is imported is compiled once, not in each of the tests' processes.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test lint clean
