@@ -1,4 +1,4 @@
-"""Makes docs/images/localization_phantom.png: what a run on phantom images marks, beside the true lesions.
+"""Makes docs/images/localization_phantom_1.png and _2.png: what a run on phantom images marks, beside the true lesions.
 
 Run from the repository, after `medkeras localize RUN`: `python docs/localization_figure.py RUN`
 """
@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 import numpy as np
+from PIL import Image
 
 from medkeras.explain import localization_figure, localize
 from pipelines.decode import fit
@@ -15,8 +16,9 @@ from pipelines.jobs.evaluate import save_figure
 from pipelines.jobs.trained import load_model
 from pipelines.run_folder import RunFolder
 
-OUT = pathlib.Path(__file__).parent / "images" / "localization_phantom.png"
-COUNT = 4
+IMAGES = pathlib.Path(__file__).parent / "images"
+MAPS = ("attention", "evidence_map")
+FIGURES, EACH = 2, 6
 
 
 def main(folder: str) -> None:
@@ -26,14 +28,19 @@ def main(folder: str) -> None:
     found = run.read_json("localization/localization.json")["maps"]
     shown = [i for i in range(len(records)) if records.read_mask(i).any()]
     patients = records.table["patient"].iloc[shown]
-    records = records.select(np.array(shown)[~patients.duplicated().to_numpy()][:COUNT])
+    records = records.select(np.array(shown)[~patients.duplicated().to_numpy()][: FIGURES * EACH])
     images = np.stack([fit(records.read(i), model.image_shape) for i in range(len(records))])
     masks = [fit(records.read_mask(i), (*model.image_shape[:-1], 1))[..., 0] > 0.5 for i in range(len(records))]
-    regions = {
-        name.replace("_", " "): localize(model, images, point=name, threshold=found[name]["threshold"])
-        for name in found
-    }
-    save_figure(localization_figure(images, regions, names=records.table["id"].tolist(), masks=masks), OUT)
+    for part in range(FIGURES):
+        own = slice(part * EACH, (part + 1) * EACH)
+        regions = {
+            name.replace("_", " "): localize(model, images[own], point=name, threshold=found[name]["threshold"])
+            for name in MAPS
+        }
+        figure = localization_figure(images[own], regions, names=records.table["id"].tolist()[own], masks=masks[own])
+        path = IMAGES / f"localization_phantom_{part + 1}.png"
+        save_figure(figure, path)
+        Image.open(path).quantize(256).save(path, optimize=True)  # A third of the size.
 
 
 if __name__ == "__main__":
