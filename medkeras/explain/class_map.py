@@ -88,7 +88,7 @@ def _gradient_maps(
     whole = model.tensors("features", "logits")
     point = model.explain_points["features"]
     rest = keras.Model([model.input, point.tensor], model.output)
-    targets = _targets(target, len(images), model.num_classes)
+    targets = class_targets(target, len(images), model.num_classes)
     maps = []
     for batch in image_batches(model, images):
         seen = whole(batch, training=False)
@@ -102,8 +102,16 @@ def _gradient_maps(
     return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
 
 
-def _targets(target: Any, count: int, classes: int) -> np.ndarray:
-    """Returns one class per image, -1 standing for the one with the largest logit."""
+def class_targets(target: Any, count: int, classes: int) -> np.ndarray:
+    """Returns one class per image, -1 standing for the one with the largest logit.
+
+    Raises:
+        ValueError: If a target is no class.
+
+    Example:
+        >>> class_targets(1, 2, 3).tolist()
+        [1, 1]
+    """
     if target is None:
         return np.full(count, -1)
     targets = np.asarray(target)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from medkeras.explain.class_map import _targets
+from medkeras.explain.class_map import class_targets
 from medkeras.explain.maps import activations, image_batches, to_numpy
 from medkeras.gradients import input_gradient
 from medkeras.models import ViT
@@ -111,7 +111,7 @@ def relevance_map(model: ViT, images: Any, *, target: Any = None) -> np.ndarray:
         (1, 2, 3)
     """
     _check(model)
-    targets = _targets(target, len(images), model.num_classes)
+    targets = class_targets(target, len(images), model.num_classes)
     seen = keras.Model(model.input, [*model.attentions, model.output])
     maps = []
     for batch in _pairs(model, images):
