@@ -9,7 +9,8 @@ hence as many updates, and as many passes, which are three times the epochs; the
 has, if it is asked for, DualAttendMed trained by cross-entropy alone, without its other losses. Nobody
 sees a mask in training; the threshold of a map is chosen on validation masks. Each run is a run folder, so a stopped
 benchmark goes on with the same command. Differences are paired: over the same test images, the seeds' probabilities
-and scores averaged first, drawn by patient or duplicate group.
+and scores averaged first, drawn by patient or duplicate group. `iou_..._mirrored` is that of the mean over the four
+mirror images.
 """
 
 import argparse
@@ -76,6 +77,8 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, An
     row = {"model": name, "seed": seed, "auc": measures["macro"]["auc"], "accuracy": measures["accuracy"]}
     row |= {score: maps[ROWS[name].map][score]["value"] for score in SCORES}
     row |= {f"iou_{other}": found["iou"]["value"] for other, found in maps.items()}
+    mirrored = localize_run(run.path, mirrored=True, samples=0, console=quiet)["maps"]
+    row |= {f"iou_{other}_mirrored": found["iou"]["value"] for other, found in mirrored.items()}
     Console().print(row)
     return row
 

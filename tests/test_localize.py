@@ -21,6 +21,7 @@ from medkeras.explain import (
     resize_maps,
     saliency_maps,
 )
+from medkeras.explain.mirrored import mirrored_mean
 
 RNG = np.random.default_rng(0)
 
@@ -61,6 +62,19 @@ def test_every_map_marks_its_share(model, name):
         np.testing.assert_array_equal(other, function(model, images, target=[0, 1, 0]))
 
 
+@pytest.mark.parametrize("name", ["attention", "evidence_map"])
+def test_mirrored_maps_of_mirror_images_are_mirror_images(model, name):
+    images = uniform(2, 48, 40, 3)
+    maps = saliency_maps(model, images, point=name, mirrored=True)
+    target = model.predict(images, verbose=0).argmax(axis=-1) if name == "evidence_map" else None
+    views = [saliency_maps(model, images[:, ::y, ::x], point=name, target=target) for y in (1, -1) for x in (1, -1)]
+    backs = [view[:, ::y, ::x] for view, (y, x) in zip(views, [(1, 1), (1, -1), (-1, 1), (-1, -1)], strict=True)]
+    np.testing.assert_allclose(maps, np.mean(backs, axis=0), atol=1e-6)
+    upside_down = saliency_maps(model, images[:, ::-1], point=name, mirrored=True, target=target)
+    np.testing.assert_allclose(upside_down[:, ::-1], maps, atol=1e-6)
+    np.testing.assert_array_equal(localize(model, images, point=name, mirrored=True).maps, maps)
+
+
 def test_two_peaks_are_two_boxes_with_their_scores():
     values = peaks((10, 12), (28, 45))
     values[values < 0.01] = 0
@@ -87,6 +101,9 @@ def test_volumes_have_boxes_of_three_axes():
     found = localize(create("focusnet3d_tiny", (16, 16, 16, 1)), uniform(1, 16, 16, 16, 1), threshold=0.3)
     assert found.masks.shape == (1, 16, 16, 16) and found.boxes[0].shape[1] == 6
     assert found.edges(0, (32, 16, 8)).shape == (len(found.boxes[0]), 3, 2)
+    assert mirrored_mean(lambda views: views[..., 0] * np.arange(4), np.ones((1, 2, 3, 4, 1))).tolist() == [
+        [[[1.5] * 4] * 3] * 2
+    ]
 
 
 @pytest.mark.parametrize("values", [0.0, 0.5, np.nan, np.inf])

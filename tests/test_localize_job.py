@@ -142,6 +142,15 @@ def test_other_data_one_map_and_a_given_threshold(run, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"localization.json", "localization.csv", "boxes.csv"}
 
 
+def test_mirrored_maps_have_a_folder_of_their_own(run, report):
+    mirrored = localize_run(run.path, maps=["attention"], mirrored=True, samples=0)
+    found = json.loads((run / "localization_mirrored/localization.json").read_text())
+    plain = json.loads((run / "localization/localization.json").read_text())
+    assert found == json.loads(json.dumps(mirrored)) and plain == json.loads(json.dumps(report))
+    assert found["mirrored"] and not plain["mirrored"]
+    assert found["maps"]["attention"]["iou"] != plain["maps"]["attention"]["iou"]
+
+
 def test_volumes_are_measured_too(tmp_path):
     keras.utils.set_random_seed(0)
     model = medkeras.models.create("focusnet3d_tiny", input_shape=(16, 16, 16, 1), num_classes=2, class_names=NAMES)

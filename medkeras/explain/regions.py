@@ -8,7 +8,8 @@ import numpy as np
 
 from medkeras.evaluation.localization import binarize, boxes
 from medkeras.explain.class_map import class_map, evidence_map
-from medkeras.explain.maps import activations, maps_on_image
+from medkeras.explain.maps import activations, image_batches, maps_on_image
+from medkeras.explain.mirrored import mirrored_mean
 from medkeras.models import Grid, ImageClassifier, Tokens
 
 CLASS_MAPS = {"class_map": class_map, "evidence_map": evidence_map}
@@ -67,6 +68,7 @@ def localize(
     threshold: float = 0.5,
     smallest: int = 1,
     target: Any = None,
+    mirrored: bool = False,
 ) -> Regions:
     """Marks where a model looked, as masks and boxes of the image's size.
 
@@ -80,6 +82,7 @@ def localize(
             validation images whose lesions are known.
         smallest: Pixels that a region must have to get a box, >= 1.
         target: See `saliency_maps`.
+        mirrored: See `saliency_maps`.
 
     Raises:
         ValueError: If an argument is out of range, the model has no such point, or the images do not fit it.
@@ -92,7 +95,7 @@ def localize(
         ('attention', (2, 32, 32), 2)
     """
     name = point or default_map(model)
-    maps = saliency_maps(model, images, point=name, target=target)
+    maps = saliency_maps(model, images, point=name, target=target, mirrored=mirrored)
     return mark_regions(maps, point=name, threshold=threshold, smallest=smallest)
 
 
@@ -121,7 +124,14 @@ def mark_regions(maps: Any, *, point: str, threshold: float = 0.5, smallest: int
     return Regions(point, threshold, maps, masks, found, scores)
 
 
-def saliency_maps(model: ImageClassifier, images: Any, *, point: str | None = None, target: Any = None) -> np.ndarray:
+def saliency_maps(
+    model: ImageClassifier,
+    images: Any,
+    *,
+    point: str | None = None,
+    target: Any = None,
+    mirrored: bool = False,
+) -> np.ndarray:
     """Returns one map per image on the image grid, by the name of an explain point or as class map.
 
     Args:
@@ -132,6 +142,8 @@ def saliency_maps(model: ImageClassifier, images: Any, *, point: str | None = No
             `class_map`.
         target: The class or label of the class or evidence map, one for all images or one per image; by default the
             most probable. An explain point has none.
+        mirrored: Whether to take the mean over all mirror images of an image, each map mirrored back: for the cost of
+            4 maps, 8 of volumes, it lies on what the model looks for where a single map may lie beside it.
 
     Returns:
         Float32 `(batch, *image grid)`, not scaled.
@@ -148,10 +160,19 @@ def saliency_maps(model: ImageClassifier, images: Any, *, point: str | None = No
     name, known = point or default_map(model), map_names(model)
     if name not in known:
         raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: point={name!r}")
+    if target is not None and name not in CLASS_MAPS:
+        raise ValueError(f"Only {' and '.join(CLASS_MAPS)} are of a class. Received: point={name!r}, target={target!r}")
+    if not mirrored:
+        return _maps(model, images, name, target)
+    images = np.concatenate(list(image_batches(model, images)))
+    if target is None and name in CLASS_MAPS:
+        target = activations(model, images, "logits")["logits"].argmax(axis=-1)
+    return mirrored_mean(lambda views: _maps(model, views, name, target), images)
+
+
+def _maps(model: ImageClassifier, images: Any, name: str, target: Any) -> np.ndarray:
     if name in CLASS_MAPS:
         return CLASS_MAPS[name](model, images, target=target)
-    if target is not None:
-        raise ValueError(f"Only {' and '.join(CLASS_MAPS)} are of a class. Received: point={name!r}, target={target!r}")
     values = activations(model, images, name)[name].mean(axis=-1, keepdims=True)
     return maps_on_image(model, name, values)[..., 0]
 

@@ -56,6 +56,7 @@ def localize_run(
     data: str | None = None,
     maps: Sequence[str] = (),
     threshold: float | None = None,
+    mirrored: bool = False,
     samples: int = 12,
     seed: int = 0,
     console: Console | None = None,
@@ -70,12 +71,14 @@ def localize_run(
 
     Args:
         run: A run folder.
-        out: Folder to write to; by default `localization/` in the run, or in `evaluations/` for another source.
+        out: Folder to write to; by default `localization/` in the run, or in `evaluations/` for another source, and
+            `localization_mirrored/` with `mirrored`.
         data: Another source, with the same classes; all of its images are measured.
         maps: Names from `medkeras.explain.map_names`; by default `attention`, `class_map` and `evidence_map`, as
             the model has.
         threshold: Share of a map's range that marks a lesion, in (0, 1]; by default that of the best mean IoU on
             the run's validation images, of each map.
+        mirrored: Whether each map is the mean over the mirror images: see `medkeras.explain.saliency_maps`.
         samples: Number of pictures, at least 0.
         seed: Seed of the bootstrap, the sample and the published score's random weights.
         console: Where to print; nothing is printed by default.
@@ -108,8 +111,8 @@ def localize_run(
         records = load_split(config, "test") if data is None else open_like(config, data, **source_options)
         check_classes(records, model)
         lesions = _lesions(records, model)
-    thresholds = dict.fromkeys(names, threshold) if threshold else _choose(config, model, names, console)
-    found = _maps_of(model, lesions.records, names, console)
+    thresholds = dict.fromkeys(names, threshold) if threshold else _choose(config, model, names, mirrored, console)
+    found = _maps_of(model, lesions.records, names, mirrored, console)
     patients = lesions.records.table["patient"].to_numpy()
     with console.status("Measuring"):
         measured = {
@@ -127,12 +130,12 @@ def localize_run(
         "lesion_lost_in_resizing": lesions.lost,
         "patients": len(np.unique(patients)),
         "threshold_from": "given" if threshold else "validation",
+        "mirrored": mirrored,
         "maps": {name: result.to_dict() for name, result in measured.items()},
         "random_head_iou": _published(model, records, seed, console),
     }
-    default = (
-        folder / "localization" if data is None else folder / "evaluations" / file_name(records.name) / "localization"
-    )
+    name = "localization_mirrored" if mirrored else "localization"
+    default = folder / name if data is None else folder / "evaluations" / file_name(records.name) / name
     target = RunFolder(default if out is None else out)
     target.write_json("localization.json", report)
     _write_tables(target, lesions, found, thresholds)
@@ -171,23 +174,27 @@ def _lesions(records: Records, model: ImageClassifier) -> Lesions:
     return Lesions(records.select(rows), masks, sizes, len(records) - with_lesion, with_lesion - len(rows))
 
 
-def _choose(config: TrainConfig, model: ImageClassifier, names: Sequence[str], console: Console) -> dict[str, float]:
+def _choose(
+    config: TrainConfig, model: ImageClassifier, names: Sequence[str], mirrored: bool, console: Console
+) -> dict[str, float]:
     """Returns for each map the threshold of the best mean IoU on the run's validation images."""
     try:
         with console.status("Reading the validation masks"):
             lesions = _lesions(load_split(config, "val"), model)
     except ValueError as error:
         raise ValueError(f"The threshold is chosen on the run's validation images; give one. {error}") from error
-    found = _maps_of(model, lesions.records, names, console)
+    found = _maps_of(model, lesions.records, names, mirrored, console)
     return {name: choose_threshold(found[name], lesions.masks) for name in names}
 
 
-def _maps_of(model: ImageClassifier, records: Records, names: Sequence[str], console: Console) -> dict[str, np.ndarray]:
+def _maps_of(
+    model: ImageClassifier, records: Records, names: Sequence[str], mirrored: bool, console: Console
+) -> dict[str, np.ndarray]:
     """Returns the named maps of all records on the model's grid."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for images in _batches(model, records, f"Looking at {records.name}", console):
         for name in names:
-            parts[name].append(saliency_maps(model, images, point=name))
+            parts[name].append(saliency_maps(model, images, point=name, mirrored=mirrored))
     return {name: np.concatenate(maps) for name, maps in parts.items()}
 
 
