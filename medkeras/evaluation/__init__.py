@@ -9,6 +9,7 @@ from medkeras.evaluation.calibration import (
     reliability,
 )
 from medkeras.evaluation.checks import check_class_names, check_predictions, check_probabilities
+from medkeras.evaluation.image_quality import psnr, ssim
 from medkeras.evaluation.intervals import Interval, bootstrap, paired_bootstrap
 from medkeras.evaluation.localization import (
     Localization,
@@ -57,8 +58,10 @@ __all__ = [
     "paired_bootstrap",
     "pointing_game",
     "precision_recall_curve",
+    "psnr",
     "random_head_iou",
     "reliability",
     "roc_auc",
     "roc_curve",
+    "ssim",
 ]
