@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from medkeras.evaluation import Interval, OperatingPoint, bootstrap, evaluate, named_measure, paired_bootstrap
+from medkeras.evaluation import (
+    Interval,
+    OperatingPoint,
+    bootstrap,
+    bootstrap_all,
+    evaluate,
+    named_measure,
+    paired_bootstrap,
+)
 
 
 def predictions(count=80):
@@ -107,6 +115,23 @@ def test_several_labels_with_unknown_ones():
     labels[rng.random((60, 3)) < 0.3] = np.nan
     interval = bootstrap("auc", labels, scores, repeats=100)
     assert 0.5 < interval.low < interval.value < interval.high <= 1
+
+
+def test_several_measures_share_their_draws():
+    labels, probabilities = predictions()
+    patients, names = np.arange(80) // 2, ("auc", "kappa")
+    measures = {name: named_measure(name, task="binary") for name in names}
+    found = bootstrap_all(
+        lambda x, p: {name: measure(x, p) for name, measure in measures.items()},
+        [labels, probabilities],
+        groups=patients,
+        repeats=50,
+    )
+    assert found == {n: bootstrap(n, labels, probabilities, groups=patients, repeats=50) for n in names}
+    with pytest.raises(ValueError, match=r"lengths \[80, 79\]"):
+        bootstrap_all(lambda x, p: {}, [labels, probabilities[1:]])
+    with pytest.raises(ValueError, match=r"lengths \[0\]"):
+        bootstrap_all(lambda x: {}, [[]])
 
 
 def test_what_is_undefined_stays_undefined():

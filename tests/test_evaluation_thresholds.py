@@ -106,6 +106,26 @@ def test_a_point_survives_json(task):
     assert OperatingPoint.from_dict(json.loads(json.dumps(point.to_dict()))) == point
 
 
+def test_a_point_remembers_where_it_was_chosen_and_what_it_reached_there():
+    labels, scores = sample(3)
+    labels = np.stack([labels, np.zeros(50)], 1)
+    with pytest.warns(UserWarning):
+        point = choose_operating_point(labels, np.stack([scores, scores], 1), task="multilabel", chosen_on="val")
+    first, second = point.reached
+    decided = scores > point.thresholds[0]
+    assert first.sensitivity == pytest.approx(metrics.recall_score(labels[:, 0], decided))
+    assert first.specificity == pytest.approx(metrics.recall_score(1 - labels[:, 0], ~decided))
+    assert (first.positives, first.negatives) == (labels[:, 0].sum(), 50 - labels[:, 0].sum()) and second is None
+    again = OperatingPoint.from_dict(json.loads(json.dumps(point.to_dict())))
+    assert again == point and (again.reached, again.chosen_on) == (point.reached, "val")
+
+
+def test_a_file_of_an_earlier_version_is_read_and_written_as_it_was():
+    values = {"task": "binary", "thresholds": [0.3], "rule": "youden"}
+    point = OperatingPoint.from_dict(values)
+    assert point.reached is None and point.chosen_on is None and point.to_dict() == values
+
+
 @pytest.mark.parametrize(
     "rule", ["best", "youden:0.5", "sensitivity", "sensitivity:", "specificity:x", "sensitivity:1.1"]
 )

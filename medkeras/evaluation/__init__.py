@@ -9,8 +9,19 @@ from medkeras.evaluation.calibration import (
     reliability,
 )
 from medkeras.evaluation.checks import check_class_names, check_predictions, check_probabilities
+from medkeras.evaluation.comparison import McNemar, compare, holm, mcnemar
+from medkeras.evaluation.curve_points import (
+    curve_band,
+    precision_at,
+    sensitivity_at,
+    specificity_at,
+    youden_index,
+)
+from medkeras.evaluation.decision_curve import DecisionCurve, decision_curve
+from medkeras.evaluation.delong import Difference, auc_interval, delong_test, delong_variance
+from medkeras.evaluation.errors import worst_errors
 from medkeras.evaluation.image_quality import psnr, ssim
-from medkeras.evaluation.intervals import Interval, bootstrap, paired_bootstrap
+from medkeras.evaluation.intervals import Interval, bootstrap, bootstrap_all, paired_bootstrap
 from medkeras.evaluation.localization import (
     Localization,
     binarize,
@@ -25,18 +36,27 @@ from medkeras.evaluation.localization import (
     random_head_iou,
 )
 from medkeras.evaluation.measures import named_measure, one_vs_rest
+from medkeras.evaluation.proportions import difference_of, proportion_interval, share_interval
 from medkeras.evaluation.ranking import average_precision, precision_recall_curve, roc_auc, roc_curve
+from medkeras.evaluation.subgroups import Subgroup, groups_of, measure_subgroups
 from medkeras.evaluation.summary import evaluate
-from medkeras.evaluation.thresholds import OperatingPoint, choose_operating_point
+from medkeras.evaluation.thresholds import OperatingPoint, Reached, choose_operating_point
 
 __all__ = [
+    "DecisionCurve",
+    "Difference",
     "Interval",
     "Localization",
+    "McNemar",
     "OperatingPoint",
+    "Reached",
     "Reliability",
+    "Subgroup",
+    "auc_interval",
     "average_precision",
     "binarize",
     "bootstrap",
+    "bootstrap_all",
     "boxes",
     "brier_decomposition",
     "brier_score",
@@ -45,23 +65,40 @@ __all__ = [
     "check_probabilities",
     "choose_operating_point",
     "choose_threshold",
+    "compare",
+    "curve_band",
+    "decision_curve",
+    "delong_test",
+    "delong_variance",
     "dice",
+    "difference_of",
     "energy_in_mask",
     "evaluate",
     "evaluate_localization",
     "expected_calibration_error",
+    "groups_of",
+    "holm",
     "image_scores",
     "iou",
+    "mcnemar",
+    "measure_subgroups",
     "named_measure",
     "negative_log_likelihood",
     "one_vs_rest",
     "paired_bootstrap",
     "pointing_game",
+    "precision_at",
     "precision_recall_curve",
+    "proportion_interval",
     "psnr",
     "random_head_iou",
     "reliability",
     "roc_auc",
     "roc_curve",
+    "sensitivity_at",
+    "share_interval",
+    "specificity_at",
     "ssim",
+    "worst_errors",
+    "youden_index",
 ]

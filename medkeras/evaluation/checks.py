@@ -36,7 +36,7 @@ def check_predictions(labels: Any, probabilities: Any, *, task: str) -> tuple[np
         raise ValueError(f"`labels` must be numbers. Received: labels.dtype={labels.dtype}")
     if is_multilabel(task):
         labels = labels.astype(np.float64)
-        valid = np.isnan(labels) | (labels == 0) | (labels == 1)
+        valid = np.isnan(labels) | _is_binary(labels)
         _refuse("Labels of a multilabel task are 0, 1 or NaN", labels, ~valid)
         return labels, probabilities
     classes = probabilities.shape[1]
@@ -85,6 +85,63 @@ def check_class_names(class_names: Sequence[str], *, num_classes: int) -> list[s
     if len(names) != num_classes or len(set(names)) != num_classes:
         raise ValueError(f"`class_names` must be {num_classes} distinct names. Received: class_names={names}")
     return names
+
+
+def check_scores(positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which images are positive, boolean `(n,)`, and their float64 scores `(n,)`.
+
+    Raises:
+        ValueError: If they are not of one length, a label is not 0 or 1, or a score is NaN.
+
+    Example:
+        >>> check_scores([0, 1], [0.2, 0.7])[0].tolist()
+        [False, True]
+    """
+    positive, scores = np.asarray(positive, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if positive.ndim != 1 or positive.shape != scores.shape:
+        raise ValueError(
+            "Each image has one label and one score. "
+            f"Received: positive.shape={positive.shape}, scores.shape={scores.shape}"
+        )
+    _refuse(
+        "An image is positive, 1, or negative, 0; unknown ones are left out before", positive, ~_is_binary(positive)
+    )
+    _refuse("Scores are numbers", scores, np.isnan(scores))
+    return positive == 1, scores
+
+
+def check_level(level: float) -> float:
+    """Returns the level of an interval.
+
+    Raises:
+        ValueError: If it does not lie in (0, 1).
+
+    Example:
+        >>> check_level(0.95)
+        0.95
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be in (0, 1). Received: level={level}")
+    return level
+
+
+def group_index(groups: Any, count: int) -> np.ndarray:
+    """Returns the number of each image's group, int64 `(count,)`, from 0 without a gap.
+
+    Raises:
+        ValueError: If there is not one group per image.
+
+    Example:
+        >>> group_index(["b", "a", "b"], 3).tolist()
+        [1, 0, 1]
+    """
+    if len(groups) != count:
+        raise ValueError(f"`groups` must have one entry per image, {count}. Received: {len(groups)}")
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+def _is_binary(values: np.ndarray) -> np.ndarray:
+    return (values == 0) | (values == 1)
 
 
 def _refuse(rule: str, values: np.ndarray, wrong: np.ndarray, name: str = "value") -> None:

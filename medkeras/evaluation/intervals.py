@@ -1,12 +1,12 @@
 """Bootstrap confidence intervals, by patient where images of one patient are not independent."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medkeras.evaluation.checks import check_predictions
+from medkeras.evaluation.checks import check_predictions, group_index
 from medkeras.evaluation.measures import Measure, named_measure
 from medkeras.tasks import default_task
 
@@ -127,6 +127,45 @@ def paired_bootstrap(
     return _interval(difference, len(labels), groups, repeats, level, seed)
 
 
+def bootstrap_all(
+    measures: Callable[..., Mapping[str, float]],
+    arrays: Sequence[Any],
+    *,
+    groups: Any = None,
+    repeats: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Returns several measures with percentile bootstrap intervals, all from the same draws of patients.
+
+    Args:
+        measures: A function of the arrays that returns `{name: value}`, the same names for every draw.
+        arrays: Arrays of equal length `n`: labels, probabilities of one model or of two, decisions, ...
+        groups: As for `bootstrap`.
+        repeats: Number of draws.
+        level: Share of draws inside each interval, in (0, 1).
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If lengths differ, there are no images, or an option is out of range.
+
+    Example:
+        >>> found = bootstrap_all(lambda x: {"mean": x.mean(), "largest": x.max()}, [[1, 2, 3]], repeats=20)
+        >>> found["mean"].value, found["largest"].high
+        (2.0, 3.0)
+    """
+    _check_draws(repeats, level)
+    arrays = [np.asarray(array) for array in arrays]
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) != 1 or not lengths[0]:
+        raise ValueError(f"`arrays` must be of one length, at least 1. Received: lengths {lengths}")
+    values = measures(*arrays)
+    rows = resamples(lengths[0], groups=groups, repeats=repeats, seed=seed)
+    draws = [list(measures(*(array[r] for array in arrays)).values()) for r in rows]
+    columns = np.array(draws, dtype=np.float64).T
+    return {name: _interval_of(values[name], column, level) for name, column in zip(values, columns, strict=True)}
+
+
 def _prepare(
     measure: str | Measure, labels: np.ndarray, probabilities: list[np.ndarray], task: str | None
 ) -> tuple[Measure, list[np.ndarray]]:
@@ -148,24 +187,45 @@ def _prepare(
 def _interval(
     measure: Callable[[Any], float], count: int, groups: Any, repeats: int, level: float, seed: int
 ) -> Interval:
-    if repeats < 1 or not 0 < level < 1:
-        raise ValueError(f"`repeats` must be >= 1 and `level` in (0, 1). Received: repeats={repeats}, level={level}")
-    draws = np.array([measure(rows) for rows in _resamples(count, groups, repeats, seed)])
+    _check_draws(repeats, level)
+    draws = np.array([measure(rows) for rows in resamples(count, groups=groups, repeats=repeats, seed=seed)])
+    return _interval_of(float(measure(slice(None))), draws, level)
+
+
+def _interval_of(value: float, draws: np.ndarray, level: float) -> Interval:
     draws = draws[~np.isnan(draws)]
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail]) if draws.size else (np.nan, np.nan)
-    return Interval(float(measure(slice(None))), float(low), float(high))
+    return Interval(float(value), float(low), float(high))
 
 
-def _resamples(count: int, groups: Any, repeats: int, seed: int) -> Iterator[np.ndarray]:
+def _check_draws(repeats: int, level: float) -> None:
+    if repeats < 1 or not 0 < level < 1:
+        raise ValueError(f"`repeats` must be >= 1 and `level` in (0, 1). Received: repeats={repeats}, level={level}")
+
+
+def resamples(count: int, *, groups: Any = None, repeats: int = 1000, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yields the rows of each draw: as many images as there are, or as many whole groups, with replacement.
+
+    Args:
+        count: Number of images.
+        groups: `(count,)` patient of each image; by default each image is its own.
+        repeats: Number of draws.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If there is not one group per image.
+
+    Example:
+        >>> [sorted(rows.tolist()) for rows in resamples(3, groups=["a", "a", "a"], repeats=1)]
+        [[0, 1, 2]]
+    """
     rng = np.random.default_rng(seed)
     if groups is None:
         for _ in range(repeats):
             yield rng.integers(count, size=count)
         return
-    if len(groups) != count:
-        raise ValueError(f"`groups` must have one entry per image, {count}. Received: {len(groups)}")
-    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    group = group_index(groups, count)
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
     for _ in range(repeats):
         yield np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])

@@ -12,6 +12,23 @@ from medkeras.tasks import TASKS, is_multilabel
 
 
 @dataclasses.dataclass(frozen=True)
+class Reached:
+    """What a threshold reached on the images that it was chosen on: hopeful for others, since it was chosen there.
+
+    Attributes:
+        sensitivity: Share of the positive images above the threshold.
+        specificity: Share of the negative images at or below it.
+        positives: Number of positive images.
+        negatives: Number of negative images.
+    """
+
+    sensitivity: float
+    specificity: float
+    positives: int
+    negatives: int
+
+
+@dataclasses.dataclass(frozen=True)
 class OperatingPoint:
     """The thresholds of a model: an image is positive where its probability is above, not at, the threshold.
 
@@ -20,6 +37,8 @@ class OperatingPoint:
         thresholds: One for P(class 1) of a `binary` task, one per label of a `multilabel` task; None for
             tasks that take the most probable class.
         rule: How it was chosen, for the record.
+        chosen_on: The images it was chosen on, for the record: `val`, say. Not compared.
+        reached: What each threshold reached there, None where there was nothing to choose from. Not compared.
 
     Raises:
         ValueError: If the task is unknown, or the thresholds do not fit it.
@@ -35,6 +54,8 @@ class OperatingPoint:
     task: str
     thresholds: tuple[float, ...] | None
     rule: str
+    chosen_on: str | None = dataclasses.field(default=None, compare=False)
+    reached: tuple[Reached | None, ...] | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -86,21 +107,33 @@ class OperatingPoint:
         return (probabilities > np.array(self.thresholds)).astype(np.int64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the point as JSON can hold it."""
+        """Returns the point as JSON can hold it; what is not known of how it was chosen is left out."""
+        known = {
+            "chosen_on": self.chosen_on,
+            "reached": self.reached and [each and dataclasses.asdict(each) for each in self.reached],
+        }
         return {
             "task": self.task,
             "thresholds": None if self.thresholds is None else list(self.thresholds),
             "rule": self.rule,
-        }
+        } | {name: value for name, value in known.items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "OperatingPoint":
-        """Returns the point that `to_dict` described."""
-        thresholds = values["thresholds"]
-        return cls(values["task"], None if thresholds is None else tuple(thresholds), values["rule"])
+        """Returns the point that `to_dict` described, of this version or of one that kept less."""
+        thresholds, reached = values["thresholds"], values.get("reached")
+        return cls(
+            values["task"],
+            None if thresholds is None else tuple(thresholds),
+            values["rule"],
+            values.get("chosen_on"),
+            None if reached is None else tuple(each and Reached(**each) for each in reached),
+        )
 
 
-def choose_operating_point(labels: Any, probabilities: Any, *, task: str, rule: str = "youden") -> OperatingPoint:
+def choose_operating_point(
+    labels: Any, probabilities: Any, *, task: str, rule: str = "youden", chosen_on: str | None = None
+) -> OperatingPoint:
     """Chooses the thresholds on labelled images that are not the test images.
 
     A threshold lies midway between two neighbouring scores, so rounding or a slightly different runtime does
@@ -115,6 +148,10 @@ def choose_operating_point(labels: Any, probabilities: Any, *, task: str, rule: 
         task: One of `medkeras.tasks.TASKS`.
         rule: `"youden"` (largest sensitivity + specificity), `"f1"` (largest F1), `"sensitivity:0.95"`
             (largest specificity with at least this sensitivity) or `"specificity:0.90"` (the reverse).
+        chosen_on: What the images are called, for the record.
+
+    Returns:
+        The point, with what each threshold reached on these images.
 
     Raises:
         ValueError: If the rule is unknown, or labels or probabilities break the rules of the task.
@@ -122,8 +159,8 @@ def choose_operating_point(labels: Any, probabilities: Any, *, task: str, rule: 
     Example:
         >>> scores = np.array([0.1, 0.4, 0.6, 0.9])
         >>> point = choose_operating_point([0, 0, 1, 1], np.stack([1 - scores, scores], 1), task="binary")
-        >>> point.thresholds
-        (0.5,)
+        >>> point.thresholds, point.reached[0].sensitivity
+        ((0.5,), 1.0)
     """
     name, bound = _parse(rule)
     labels, probabilities = check_predictions(labels, probabilities, task=task)
@@ -132,7 +169,7 @@ def choose_operating_point(labels: Any, probabilities: Any, *, task: str, rule: 
     elif task == "binary":
         pairs = [(labels, probabilities[:, 1])]
     else:
-        return OperatingPoint.default(task, probabilities.shape[1])
+        return dataclasses.replace(OperatingPoint.default(task, probabilities.shape[1]), chosen_on=chosen_on)
     thresholds = tuple(_choose(label, scores, name, bound) for label, scores in pairs)
     undecided = [i for i, t in enumerate(thresholds) if t is None]
     if undecided:
@@ -140,7 +177,18 @@ def choose_operating_point(labels: Any, probabilities: Any, *, task: str, rule: 
             f"A threshold needs positive and negative images; 0.5 is kept for label {undecided}",
             stacklevel=2,
         )
-    return OperatingPoint(task, tuple(0.5 if t is None else t for t in thresholds), rule)
+    reached = tuple(None if t is None else _reached(*pair, t) for pair, t in zip(pairs, thresholds, strict=True))
+    return OperatingPoint(task, tuple(0.5 if t is None else t for t in thresholds), rule, chosen_on, reached)
+
+
+def _reached(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Reached:
+    above, is_positive, is_negative = scores > threshold, labels == 1, labels == 0
+    return Reached(
+        float(above[is_positive].mean()),
+        float(1 - above[is_negative].mean()),
+        int(is_positive.sum()),
+        int(is_negative.sum()),
+    )
 
 
 def _parse(rule: str) -> tuple[str, float]:
