@@ -1,12 +1,9 @@
 """The command line: one command per job, and errors on one line."""
 
-import contextlib
 import importlib.metadata
-import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import cli_options as options
+from pipelines.cli_console import starting
+from pipelines.cli_enhance import enhance
 from pipelines.cli_options import DATA, OUTPUT, SURENESS, TRAINING, option
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -82,35 +81,6 @@ def _one_line(error: Exception) -> str | None:
     return inner.group(1).strip() if is_from_dataset else None
 
 
-@contextlib.contextmanager
-def _console() -> Iterator[Console]:
-    """Imports Keras and TensorFlow, which takes seconds, in silence; gives the console to print to."""
-    console = Console()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Faster in training. By itself TensorFlow takes it only on processors with VNNI.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with console.status("Starting TensorFlow"), _silent_native_log():
-        import keras  # noqa: F401
-        import tensorflow
-
-        tensorflow.get_logger().setLevel("ERROR")
-    yield console
-
-
-@contextlib.contextmanager
-def _silent_native_log() -> Iterator[None]:
-    """Drops what the C++ side writes to standard error while it starts, before any log level holds."""
-    sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
-
-
 def _version(is_asked: bool) -> None:
     if is_asked:
         print(f"medkeras {importlib.metadata.version('medkeras')}")
@@ -133,7 +103,7 @@ def demo(
     seed: options.Seed = 0,
 ) -> None:
     """Run the whole way once on phantom images: train, evaluate, explain, export."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.demo import demo as run_demo
 
         run_demo(out, seed=seed, console=console)
@@ -156,7 +126,7 @@ def data(
     seed: options.Seed = 0,
 ) -> None:
     """Inspect a source: counts, shapes, class balance, splits and a contact sheet."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.inspect import inspect
 
         inspect(
@@ -205,7 +175,7 @@ def recipes(
 @app.command(epilog="Example: medkeras models")
 def models() -> None:
     """List the models with their input sizes and parameters."""
-    with _console() as console:
+    with starting() as console:
         from medkeras import models as registry
 
         table = Table("model", "input", "parameters", "what it is")
@@ -323,7 +293,7 @@ def train(
     elif model is None:
         raise ValueError("A training needs --model, or a --recipe that names one. Received: neither")
     config = TrainConfig(**fields)
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.train import train as run_training
 
         run_training(config, console=console)
@@ -338,7 +308,7 @@ def data_service(
     host: Annotated[str, typer.Option(help="Name under which a worker is reached.")] = "localhost",
 ) -> None:
     """Run a tf.data service: one dispatcher, and any number of workers that make batches for trainings."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.data_service import serve
 
         serve(dispatcher=dispatcher, port=port, host=host, console=console)
@@ -363,7 +333,7 @@ def evaluate(
     seed: options.Seed = 0,
 ) -> None:
     """Measure a run on images it has not seen, at the threshold frozen on validation, and how sure it may be."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.evaluate import evaluate_run
 
         chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
@@ -393,7 +363,7 @@ def predict(
     seed: options.Seed = 0,
 ) -> None:
     """Predict image files: a table of probabilities, decisions, and how sure they are."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.predict import predict_run
 
         predict_run(
@@ -423,7 +393,7 @@ def explain(
     seed: options.Seed = 0,
 ) -> None:
     """Show where a run looked, and what its pathways see."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.explain import explain_run
 
         explain_run(run, inputs or (), out, data=data, samples=samples, seed=seed, console=console)
@@ -452,7 +422,7 @@ def localize(
     seed: options.Seed = 0,
 ) -> None:
     """Measure a run's maps against lesions that experts drew: IoU, Dice, pointing game, energy."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.localize import localize_run
 
         chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
@@ -469,6 +439,9 @@ def localize(
         )
 
 
+app.command(epilog="Example: medkeras enhance runs/first scans/ --upscaler ldm --out enhanced")(enhance)
+
+
 @app.command(epilog="Example: medkeras export runs/first --to saved_models")
 def export(
     run: options.Run,
@@ -481,7 +454,7 @@ def export(
     two_stage: options.TwoStage = None,
 ) -> None:
     """Export a run as SavedModel and LiteRT file, compared with Keras on real images."""
-    with _console() as console:
+    with starting() as console:
         from pipelines.jobs.export import FORMATS, export_run
 
         export_run(run, to, name=name, data=data, formats=formats or FORMATS, two_stage=two_stage, console=console)

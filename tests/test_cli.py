@@ -74,7 +74,7 @@ def test_help_needs_no_tensorflow_and_names_every_command():
     assert done.stdout.strip().endswith("False")
     for command in ("demo", "data", "models", "recipes", "train", "evaluate", "predict", "explain", "localize"):
         assert command in done.stdout
-    assert "data prepare" in done.stdout and "export" in done.stdout
+    assert all(command in done.stdout for command in ("data prepare", "enhance", "export"))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ def test_help_needs_no_tensorflow_and_names_every_command():
         "predict",
         "explain",
         "localize",
+        "enhance",
         "export",
     ],
 )

@@ -1,0 +1,96 @@
+"""The command `enhance`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from pipelines import cli_options as options
+from pipelines.cli_console import starting
+from pipelines.cli_options import DATA, OUTPUT, option
+
+REGIONS, UPSCALING = "Regions", "Upscaling"
+
+
+def enhance(
+    run: options.Run,
+    upscaler: Annotated[
+        str,
+        option(
+            UPSCALING,
+            "A folder in the diffusers layout, or OWNER/NAME on Hugging Face; bicubic or lanczos to compare with.",
+            metavar="DIR|REPO",
+        ),
+    ],
+    inputs: Annotated[
+        list[pathlib.Path] | None,
+        typer.Argument(metavar="[INPUT...]", help="Image files, folders or .npz files; or give --data or --split."),
+    ] = None,
+    out: Annotated[pathlib.Path, option(OUTPUT, "Folder to write; the same command goes on with it.")] = pathlib.Path(
+        "enhanced"
+    ),
+    map_name: Annotated[
+        str | None,
+        option(
+            REGIONS,
+            "rollout (the default of a ViT), published, relevance, or as for localize; else attention or class_map.",
+            "--map",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, option(REGIONS, "Share of a map's range that a cell must reach; 0.8 by default.")
+    ] = None,
+    quantile: Annotated[float | None, option(REGIONS, "Instead: share of the cells below those chosen.")] = None,
+    top_k: Annotated[int | None, option(REGIONS, "Instead: so many of the highest cells.")] = None,
+    smallest: Annotated[int, option(REGIONS, "Pixels that the edges of a region are multiples of.")] = 64,
+    max_regions: Annotated[int | None, option(REGIONS, "The strongest so many of an image alone.")] = None,
+    fraction: Annotated[float, option(REGIONS, "Share of the images that is enhanced.")] = 1.0,
+    steps: Annotated[int, option(UPSCALING, "Steps of the diffusion; 100 is official, 25 quick.")] = 25,
+    eta: Annotated[float, option(UPSCALING, "Share of fresh noise in each step, from 0 to 1.")] = 1.0,
+    paste: Annotated[str, option(UPSCALING, "hard, or feathered borders.")] = "hard",
+    keep_scale: Annotated[
+        bool, option(UPSCALING, "Write images as large as their enlarged regions.", "--keep-scale")
+    ] = False,
+    batch_size: Annotated[int, option(UPSCALING, "Regions at a time; 8 or so on a graphics card.")] = 1,
+    data: Annotated[str | None, option(DATA, options.SOURCE_HELP, "--data", metavar="SOURCE")] = None,
+    split: Annotated[
+        str | None, option(DATA, "all, train, val or test, of the run's own data or of --data.", metavar="SPLIT")
+    ] = None,
+    patient_pattern: options.PatientPattern = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    source_option: options.SourceOption = None,
+    samples: Annotated[int, option(OUTPUT, "Images to draw.")] = 12,
+    seed: Annotated[int, option(UPSCALING, "Seed of the noise, and of the images that --fraction leaves out.")] = 0,
+) -> None:
+    """Enlarge what a run looks at by super resolution, and put it back into the images."""
+    with starting() as console:
+        from medkeras.super_resolution.regions import RegionRule
+        from pipelines.jobs.enhance import Enhancement, enhance_run
+
+        rule = RegionRule(threshold=threshold, quantile=quantile, top=top_k, smallest=smallest, max_regions=max_regions)
+        how = Enhancement(
+            rule=rule,
+            map=map_name,
+            steps=steps,
+            eta=eta,
+            seed=seed,
+            paste=paste,
+            keep_scale=keep_scale,
+            fraction=fraction,
+        )
+        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
+        enhance_run(
+            run,
+            inputs or (),
+            out,
+            upscaler=upscaler,
+            how=how,
+            data=data,
+            split=split,
+            batch_size=batch_size,
+            samples=samples,
+            console=console,
+            **chosen,
+        )
