@@ -160,6 +160,41 @@ def oct2017(each=6):
     return files
 
 
+FINDINGS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+
+
+def chexpert(patients=24):
+    """Every patient has a frontal and a lateral view, every second one another study with an uncertain label."""
+    image, top, files = Images(), "CheXpert-v1.0-small", {}
+    rows = [("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)]
+    for i in range(patients):
+        for study in range(1 + i % 2):
+            marks = ["1.0" if k == i % 14 else "0.0" if k % 3 == 0 else "" for k in range(14)]
+            marks[(i + 3) % 14] = "-1.0" if study else marks[(i + 3) % 14]
+            for view, side in ((1, "frontal"), (2, "lateral")):
+                path = f"{top}/train/patient{i + 1:05d}/study{study + 1}/view{view}_{side}.jpg"
+                files[path] = image(".jpg", i % 5)
+                rows.append((path, "Female", 40 + i, side.title(), "AP" if view == 1 else "", *marks))
+    valid = f"{top}/valid/patient64541/study1/view1_frontal.jpg"
+    files |= {valid: image(".jpg"), f"{top}/valid.csv": csv(rows[0], (valid, *rows[1][1:]))}
+    return files | {f"{top}/train.csv": csv(*rows)}
+
+
 DOWNLOADS = {
     f.__name__: f
     for f in (
@@ -173,6 +208,7 @@ DOWNLOADS = {
         tuberculosis_xray,
         pneumonia_xray,
         oct2017,
+        chexpert,
     )
 }
 

@@ -66,7 +66,7 @@ READ_ONLY = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in DOWNLOADS if name not in READ_ONLY])
+@pytest.mark.parametrize("name", [name for name in DOWNLOADS if name not in (*READ_ONLY, "chexpert")])
 def test_a_prepared_download_is_trained_by_its_recipe_and_evaluated(name, prepared, tmp_path):
     data, run, recipe = prepared(name), tmp_path / "run", recipes.load(name)
     more = ["--epochs", "1", "--batch-size", "8", *(["--pretrained", "none"] if "pretrained" in recipe.train else [])]
@@ -118,6 +118,28 @@ def test_data_of_the_other_recipes_of_dcat_are_split_as_they_say(name, seen, pre
     assert data.info.counts == READ_ONLY[name] and data.info.image_shape == (16, 16, 1) and data.leaks.empty
     assert data.info.class_names == tuple(sorted(recipes.load(name).layout["classes"].values()))
     assert data.info.manifest.groupby("patient")["split"].nunique().max() == 1
+
+
+@pytest.mark.filterwarnings("ignore:Labels without a positive")
+@pytest.mark.parametrize("uncertain", ["ignore", "zeros", "ones"])
+def test_chexpert_is_split_by_patient_and_its_uncertain_labels_follow_the_policy(uncertain, seen, prepared):
+    words = [] if uncertain == "ignore" else ["--source-option", f"uncertain={uncertain}"]
+    config = resolved(seen, "--recipe", "chexpert", "--data", prepared("chexpert"), *words)
+    assert (config.model, config.learning_rate, config.weight_decay) == ("vit_b16", 2e-5, 0.01)
+    assert (config.image_size, config.channels, config.batch_size, config.epochs) == (224, 3, 64, 20)
+    small = {"image_size": 16, "model": "tiny_net", "pretrained": None}
+    data = load_data(dataclasses.replace(config, **small))
+    assert data.info.class_names == tuple(recipes.load("chexpert").layout["classes"]) and data.leaks.empty
+    assert data.info.manifest.groupby("patient")["split"].nunique().max() == 1
+    table = pd.read_csv(prepared("chexpert") / "index.csv").set_index("path")[list(data.info.class_names)]
+    for split, records in data.records.items():
+        stored = table.loc[records.table["id"]].to_numpy()
+        np.testing.assert_array_equal(records.labels, np.where(stored == -1, np.nan, stored))
+        if split == "train" and uncertain != "ignore":
+            policy = float(uncertain == "ones")
+            np.testing.assert_array_equal(records.train_labels, np.where(stored == -1, policy, stored))
+    training, _ = build_training(dataclasses.replace(config, **small), data)
+    assert training.loss.positive_weights is not None and type(training.optimizer) is DecoupledAdam
 
 
 def test_leaks_of_a_published_split_are_warned_of(seen, prepared):

@@ -26,7 +26,7 @@ def rejected_of(folder):
     return pd.read_csv(folder / "rejected.csv", dtype=str).set_index("file")["reason"].to_dict()
 
 
-@pytest.mark.parametrize("name", DOWNLOADS)
+@pytest.mark.parametrize("name", [name for name in DOWNLOADS if name != "chexpert"])
 def test_folder_and_archives_give_the_same_and_every_file_is_accounted_for(name, tmp_path):
     files = DOWNLOADS[name]()
     sources = {
@@ -187,6 +187,49 @@ def test_oct_leaves_other_images_of_a_tested_patient_out_of_training(tmp_path):
     assert index.groupby("patient")["split"].nunique().max() == 1
     assert patients_of(index)["CNV-1000-1.jpeg"] == patients_of(index)["CNV-1000-2.jpeg"] == "1000"
     assert len(rejected) == 6 and set(rejected.values()) == {"its patient is in the test split"}
+
+
+def test_chexpert_keeps_frontal_views_with_their_labels_and_patients(tmp_path):
+    files = DOWNLOADS["chexpert"]()
+    made = {
+        kind: prepare("chexpert", pack(files, tmp_path / f"{kind}-download"), tmp_path / kind)
+        for kind, pack in (("folder", as_folder), ("zip", lambda f, p: as_zip(f, p.with_suffix(".zip"))))
+    }
+    index = made["folder"]
+    pd.testing.assert_frame_equal(made["zip"], index)
+    labels = load("chexpert").layout["classes"]
+    assert list(index) == ["path", *labels, "patient", "Sex", "Age", "AP/PA"] and len(index) == 36
+    assert index["path"][1] == "images/patient00002/study1/view1_frontal.jpg"
+    for path in index["path"]:
+        original = files[path.replace("images/", "CheXpert-v1.0-small/train/")]
+        assert (tmp_path / "folder" / path).read_bytes() == original
+    assert (index["patient"] == index["path"].str.split("/").str[1]).all() and index["patient"].nunique() == 24
+    # The columns of the file are in another order, a blank label is absent, and -1 stays.
+    assert index.loc[0, "No Finding"] == "1" and index.loc[1, "Enlarged Cardiomediastinum"] == "1"
+    assert index.loc[1, "Cardiomegaly"] == index.loc[1, "Lung Opacity"] == "0"
+    assert set(index[labels].to_numpy().ravel()) == {"0", "1", "-1"} and (index[labels] == "-1").sum().sum() == 12
+    rejected = rejected_of(tmp_path / "folder")
+    assert len(rejected) == 36 + 2 and all("lateral" in p or "/valid" in p for p in rejected)
+    assert rejected["CheXpert-v1.0-small/train/patient00001/study1/view2_lateral.jpg"] == "Frontal/Lateral is Lateral"
+
+
+def test_rows_and_images_of_chexpert_that_do_not_fit_are_listed(tmp_path):
+    files, top = DOWNLOADS["chexpert"](), "CheXpert-v1.0-small/"
+    lines = files[top + "train.csv"].decode().split("\n")
+    path, odd = (lines[k].split(",")[0] for k in (1, 9))
+    lines[9] = lines[9].replace("1.0", "yes")
+    lines += [lines[1], lines[1].replace("patient00001", "patient99999"), lines[1].replace("patient00001", "p1")]
+    files[top + "train.csv"] = "\n".join(line for line in lines if line).encode()
+    extra = top + "train/patient00001/study7/view1_frontal.jpg"
+    index, rejected = prepared("chexpert", tmp_path, files | {extra: files[path]})
+    assert len(index) == 35 and index["path"].is_unique
+    assert rejected[path] == f"named twice in {top}train.csv; its first row is taken"
+    assert rejected[path.replace("patient00001", "patient99999")] == (
+        f"named in {top}train.csv, but there is no such image"
+    )
+    assert rejected[path.replace("patient00001", "p1")] == "its path names no patient"
+    assert rejected[odd].endswith("is yes, not 0, 1, -1 or blank")
+    assert rejected[extra] == f"no row in {top}train.csv"
 
 
 # The counts of the specification: train, val, test.

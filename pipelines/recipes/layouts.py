@@ -2,38 +2,15 @@
 
 import collections
 import dataclasses
-import fnmatch
-import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from pipelines.image_names import is_image
 from pipelines.recipes.download import Download, Member
-
-Rejected = list[tuple[str, str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """A labelled image of a download.
-
-    Attributes:
-        member: Its file.
-        label: Its class, also the name of a folder.
-        group: What must not be parted by a split: a patient, a lesion, an examination; `""` if nothing is known.
-        split: `train`, `val` or `test`, or `""` where the download gives none.
-        metadata: What else is known.
-    """
-
-    member: Member
-    label: str
-    group: str = ""
-    split: str = ""
-    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+from pipelines.recipes.found import Found, Item, Rejected, matching, only_table, other_files, read_table
+from pipelines.recipes.label_table import label_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +23,6 @@ class Row:
     group: str = ""
     split: str = ""
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What a layout finds: images, what it could not take with the reason, and what the user should know."""
-
-    items: list[Item]
-    rejected: Rejected
-    notes: list[str]
 
 
 def find(download: Download, layout: Mapping[str, Any]) -> Found:
@@ -96,7 +64,7 @@ def table(
         metadata: Columns that are kept.
         pairs: Pattern of a CSV in which a row names the images of one examination, where the download has it.
     """
-    member, rows = _only_table(download, table, (image_column, label_column, *metadata, *(keep or {})))
+    member, rows = only_table(download, table, (image_column, label_column, *metadata, *(keep or {})))
     groups, notes, used = {}, [], {member}
     if pairs is not None:
         groups, found = _pairs(download, pairs)
@@ -141,11 +109,11 @@ def one_hot(
         group_column: Its column of groups.
         metadata: Columns of the second CSV that are kept.
     """
-    member, rows = _only_table(download, table, (image_column, *classes))
+    member, rows = only_table(download, table, (image_column, *classes))
     used, notes, group_of, more = {member}, [], {}, {}
     if groups is not None:
-        if _matching(download, groups):
-            table_of_groups, grouped = _only_table(download, groups, (image_column, group_column, *metadata))
+        if matching(download, groups):
+            table_of_groups, grouped = only_table(download, groups, (image_column, group_column, *metadata))
             used.add(table_of_groups)
             group_of = {_stem(row[image_column]): row[group_column] for row in grouped.to_dict("records")}
             more = {_stem(r[image_column]): {m: r[m] for m in metadata} for r in grouped.to_dict("records")}
@@ -184,8 +152,8 @@ def lists(
     used, rejected, items = set(), [], []
     taken: set[Member] = set()
     for name, split in lists.items():
-        listed = [m for m in _matching(download, name) if folder is None or m.folders[-1:] == (folder,)]
-        listed = listed or [m for m in _matching(download, name) if len(m.folders) == 0]
+        listed = [m for m in matching(download, name) if folder is None or m.folders[-1:] == (folder,)]
+        listed = listed or [m for m in matching(download, name) if len(m.folders) == 0]
         if len(listed) != 1:
             place = f"{folder}/{name}" if folder else name
             raise ValueError(f"The download holds one {place}. Received: {download.path} with {len(listed)}")
@@ -219,7 +187,7 @@ def lists(
         taken |= {item.member for item in part.items} | {m for m in download.members if m.folders == beside}
     if not items:
         raise ValueError(f"No image that the lists name is in the download. Received: {download.path}")
-    return Found(items, rejected + _others(download, used | taken), [])
+    return Found(items, rejected + other_files(download, used | taken), [])
 
 
 def class_folders(
@@ -317,6 +285,7 @@ LAYOUTS: dict[str, Callable[..., Found]] = {
     "lists": lists,
     "class-folders": class_folders,
     "split-folders": split_folders,
+    "label-table": label_table,
 }
 
 
@@ -375,44 +344,13 @@ def _group(pattern: str | None, member: Member) -> str:
     return next((part for part in match.groups() if part), "") if match else ""
 
 
-def _matching(download: Download, pattern: str) -> list[Member]:
-    return [m for m in download.members if fnmatch.fnmatch(m.name.casefold(), pattern.casefold())]
-
-
-def _only_table(download: Download, pattern: str, columns: Sequence[str]) -> tuple[Member, pd.DataFrame]:
-    """Returns the one CSV of a name that has some columns."""
-    members = _matching(download, pattern)
-    read = [(member, _read_table(download, member)) for member in members]
-    fitting = [(member, rows) for member, rows in read if set(columns) <= set(rows)]
-    if len(fitting) == 1:
-        return fitting[0]
-    wanted = f"one {pattern} with the columns {', '.join(columns)}"
-    if fitting:
-        raise ValueError(f"The download holds {wanted}. Received: {', '.join(m.path for m, _ in fitting)}")
-    found = "; ".join(f"{member.path} with {', '.join(map(str, rows))}" for member, rows in read) or "none"
-    raise ValueError(f"The download holds {wanted}. Received: {download.path} with {found}")
-
-
-def _read_table(download: Download, member: Member) -> pd.DataFrame:
-    text = download.text(member)
-    head = text.partition("\n")[0]
-    try:
-        table = pd.read_csv(
-            io.StringIO(text), dtype=str, keep_default_na=False, sep=";" if head.count(";") > head.count(",") else ","
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"Cannot read {member.path}: {' '.join(str(error).split())}") from error
-    table.columns = [str(name).strip() for name in table.columns]
-    return table.fillna("").map(str.strip)
-
-
 def _pairs(download: Download, pattern: str) -> tuple[dict[str, str], set[Member]]:
     """Returns the examination of each image that a table of pairs names, its header perhaps the first pair."""
     stems = {member.stem for member in download.members if is_image(member.name)}
     groups: dict[str, str] = {}
-    members = _matching(download, pattern)
+    members = matching(download, pattern)
     for member in members:
-        table = _read_table(download, member)
+        table = read_table(download, member)
         for row in [tuple(table.columns), *table.itertuples(index=False)]:
             images = [_stem(value) for value in row if _stem(value) in stems]
             # Examinations that share an image are one.
@@ -466,11 +404,7 @@ def _joined(
     without = [m for members in of_stem.values() for m in members if m not in seen]
     rejected += [(member.path, f"no label in {table}") for member in without]
     if others:
-        rejected += _others(download, {*used, *seen, *without})
+        rejected += other_files(download, {*used, *seen, *without})
     if not items and others:
         raise ValueError(f"No image of {table} is in the download. Received: {download.path}")
     return Found(items, rejected, notes)
-
-
-def _others(download: Download, known: set[Member]) -> Rejected:
-    return [(member.path, "not part of the data") for member in download.members if member not in known]

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from pipelines.image_defects import defect
 from pipelines.recipes.download import READ_ERRORS, Download, Member
-from pipelines.recipes.layouts import Item, find
+from pipelines.recipes.found import Item
+from pipelines.recipes.layouts import find
 from pipelines.recipes.published_split import published_split
 from pipelines.recipes.recipe import INDEX, PUBLISHED, STATE, Recipe, load, read_state
 from pipelines.run_folder import atomic_path
@@ -34,10 +35,11 @@ def prepare(
 ) -> pd.DataFrame:
     """Lays a downloaded archive out for a recipe.
 
-    Writes `images/<class>/<file>`; `index.csv` with `path`, `label`, where known `patient` (what must not be parted),
-    `split` and metadata; `rejected.csv` with every other file and row and its reason; and `prepared.json`. Images of
-    a folder are hard links where the file system allows, else copies: nothing is changed in the download. A
-    preparation that was interrupted goes on, a complete one is checked and left as it is.
+    Writes `images/<class>/<file>`, where there are several labels `images/<patient>/<study>/<file>`; `index.csv` with
+    `path`, `label` or a column of each label, where known `patient` (what must not be parted), `split` and metadata;
+    `rejected.csv` with every other file and row and its reason; and `prepared.json`. Images of a folder are hard links
+    where the file system allows, else copies: nothing is changed in the download. A preparation that was interrupted
+    goes on, a complete one is checked and left as it is.
 
     Args:
         name: A recipe, see `pipelines.recipes.load`.
@@ -107,7 +109,7 @@ def _check_target(folder: pathlib.Path, source: pathlib.Path, state: dict[str, A
 
 
 def _target(item: Item) -> str:
-    return f"{IMAGES}/{item.label}/{item.member.name}"
+    return f"{IMAGES}/{item.label or item.folder}/{item.member.name}"
 
 
 def _distinct(items: Sequence[Item], rejected: list[tuple[str, str]]) -> tuple[list[Item], list[tuple[str, str]]]:
@@ -122,7 +124,7 @@ def _distinct(items: Sequence[Item], rejected: list[tuple[str, str]]) -> tuple[l
 
 def _remove_leftovers(images: pathlib.Path) -> None:
     """Removes what a kill left half-written."""
-    for path in images.glob("*/.*.half"):
+    for path in images.rglob(".*.half"):
         path.unlink()
 
 
@@ -173,7 +175,8 @@ def _link_or_write(own: str | None, data: bytes, path: pathlib.Path) -> None:
 def _check_classes(items: Sequence[Item], recipe: Recipe, rejected: list[tuple[str, str]]) -> None:
     classes = recipe.layout["classes"]
     names = classes.values() if isinstance(classes, dict) else classes
-    absent = [name for name in names if name not in {item.label for item in items}]
+    present = {item.label for item in items} | {name for item in items for name, v in item.labels.items() if v == "1"}
+    absent = [name for name in names if name not in present]
     if absent:
         example = next((f"; {file}: {reason}" for file, reason in rejected), "")
         raise ValueError(f"Every class has images. Received: none of {', '.join(absent)}{example}")
@@ -187,7 +190,10 @@ def _check_nothing_else(folder: pathlib.Path, items: Sequence[Item]) -> None:
 
 
 def _index(items: Sequence[Item], recipe: Recipe, split: str) -> pd.DataFrame:
-    columns: dict[str, list[str]] = {"path": [_target(item) for item in items], "label": [i.label for i in items]}
+    columns: dict[str, list[str]] = {"path": [_target(item) for item in items]}
+    if any(item.label for item in items):
+        columns["label"] = [item.label for item in items]
+    columns |= {name: [item.labels[name] for item in items] for name in items[0].labels}
     if any(item.group for item in items):
         # What is in no group stands alone.
         columns["patient"] = [item.group or _target(item) for item in items]
@@ -198,6 +204,13 @@ def _index(items: Sequence[Item], recipe: Recipe, split: str) -> pd.DataFrame:
     for name in dict.fromkeys(name for item in items for name in item.metadata):
         columns[name] = [item.metadata.get(name, "") for item in items]
     return pd.DataFrame(columns)
+
+
+def _by_label(index: pd.DataFrame, recipe: Recipe) -> list[tuple[str, pd.DataFrame]]:
+    """Returns the rows of each class, or those that have each of several labels."""
+    if "label" in index:
+        return list(index.groupby("label", sort=True))
+    return [(name, index[index[name] == "1"]) for name in recipe.layout["classes"]]
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -218,7 +231,7 @@ def _say(
     table = Table("class", *splits, "all", title=f"{recipe.name}, {len(index)} images", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for label, rows in index.groupby("label", sort=True):
+    for label, rows in _by_label(index, recipe):
         table.add_row(label, *(str((rows["split"] == name).sum()) for name in splits), str(len(rows)))
     console.print(table)
     plain = {"markup": False, "highlight": False, "soft_wrap": True}
