@@ -2,8 +2,10 @@
 
 import keras
 import pytest
+import tensorflow as tf
 from export_models import images
 from small_models import distinct_names, small
+from tensorflow.core.protobuf import saved_model_pb2
 
 from medkeras.export import check_builtin, compare, export_litert, export_saved_model
 
@@ -23,3 +25,32 @@ def test_exports_equal_keras_with_builtin_operators(name, options, tmp_path):
     # Nine images run as a batch of eight and a batch of one.
     report = compare(model, x, saved_model=saved, litert=file)
     assert report["saved_model"]["agreement"] == report["litert"]["agreement"] == 1.0
+    assert not sums_of_depthwise(saved)
+
+
+def sums_of_depthwise(saved):
+    """The sums of a depthwise convolution with its BiasAdd: TensorFlow with oneDNN cannot optimize a graph of them."""
+    found = []
+    graph = saved_model_pb2.SavedModel.FromString((saved / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    for function in graph.library.function:
+        nodes = {node.name: node for node in function.node_def}
+
+        def source(node, nodes=nodes):
+            return nodes.get(node.input[0].split(":")[0]) if node.input else None
+
+        for node in function.node_def:
+            parts = [nodes.get(name.split(":")[0]) for name in node.input] if node.op.startswith("Add") else []
+            biased = [part for part in parts if part is not None and part.op == "BiasAdd"]
+            found += [node.name for part in biased if source(part) and source(part).op.startswith("Depthwise")]
+    return found
+
+
+def test_a_sum_of_a_depthwise_convolution_is_seen(tmp_path):
+    class Sum(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 4, 4, 2))])
+        def __call__(self, x):
+            kernel, bias = tf.ones((3, 3, 2, 1)), tf.ones(2)
+            return x + tf.nn.bias_add(tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "SAME"), bias)
+
+    tf.saved_model.save(Sum(), tmp_path)
+    assert len(sums_of_depthwise(tmp_path)) == 1

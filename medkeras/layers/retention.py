@@ -161,7 +161,12 @@ class AxialRetention(keras.layers.Layer):
             self._decays[1],
         )
         seen = ops.reshape(ops.transpose(seen, (0, 3, 1, 2, 4)), (-1, *inputs.shape[1:]))
-        return {"output": self.project(seen + self.local(value)), "rows": rows, "columns": columns}
+        return {"output": self.project(seen + self._nearby(value)), "rows": rows, "columns": columns}
+
+    def _nearby(self, value: Any) -> Any:
+        # Not the layer itself: TensorFlow with oneDNN joins its convolution, its BiasAdd and the sum that follows into
+        # an operation that does not exist, and then runs the whole graph without any optimization.
+        return ops.depthwise_conv(value, self.local.kernel, padding="same") + self.local.bias
 
     def _split(self, x: Any) -> Any:
         """Splits the channels into heads."""
