@@ -1,6 +1,6 @@
 """Makes docs/images/localization_phantom_1.png and _2.png: what a run on phantom images marks, beside the true lesions.
 
-Run from the repository, after `medkeras localize RUN`: `python docs/localization_figure.py RUN`
+Run from the repository, after `medkeras localize RUN --mirrored`: `python docs/localization_figure.py RUN`
 """
 
 import pathlib
@@ -25,7 +25,7 @@ def main(folder: str) -> None:
     """Draws the first image with a lesion of some patients of the test split."""
     run = RunFolder(folder).open()
     model, records = load_model(run), load_split(TrainConfig.from_run(run), "test")
-    found = run.read_json("localization/localization.json")["maps"]
+    found = run.read_json("localization_mirrored/localization.json")["maps"]
     shown = [i for i in range(len(records)) if records.read_mask(i).any()]
     patients = records.table["patient"].iloc[shown]
     records = records.select(np.array(shown)[~patients.duplicated().to_numpy()][: FIGURES * EACH])
@@ -34,7 +34,9 @@ def main(folder: str) -> None:
     for part in range(FIGURES):
         own = slice(part * EACH, (part + 1) * EACH)
         regions = {
-            name.replace("_", " "): localize(model, images[own], point=name, threshold=found[name]["threshold"])
+            name.replace("_", " "): localize(
+                model, images[own], point=name, threshold=found[name]["threshold"], mirrored=True
+            )
             for name in MAPS
         }
         figure = localization_figure(images[own], regions, names=records.table["id"].tolist()[own], masks=masks[own])

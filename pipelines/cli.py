@@ -413,6 +413,9 @@ def localize(
     threshold: Annotated[
         float | None, typer.Option(help="Share of a map's range; chosen on the run's validation masks by default.")
     ] = None,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Take the mean map of all mirror images, for 4 times the cost.")
+    ] = False,
     samples: Annotated[int, typer.Option(help="Images to draw.")] = 12,
     patient_pattern: options.PatientPattern = None,
     label_column: options.LabelColumn = None,
@@ -432,6 +435,7 @@ def localize(
             data=data,
             maps=maps or (),
             threshold=threshold,
+            mirrored=mirrored,
             samples=samples,
             seed=seed,
             console=console,

@@ -227,9 +227,9 @@ def test_wrong_arguments_state_the_rule(run, options, text):
 
 def test_the_command_line_reaches_the_job(run, tmp_path, capsys):
     words = ["localize", str(run.path), "--out", str(tmp_path / "out"), "--map", "attention", "--samples", "1"]
-    assert main([*words, "--threshold", "0.4"]) == 0
+    assert main([*words, "--threshold", "0.4", "--mirrored"]) == 0
     written = json.loads((tmp_path / "out/localization.json").read_text())
-    assert written["maps"]["attention"]["threshold"] == 0.4
+    assert written["mirrored"] and written["maps"]["attention"]["threshold"] == 0.4
     assert main(["localize", str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err
 
