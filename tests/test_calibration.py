@@ -168,9 +168,14 @@ def test_a_vector_undoes_what_was_done_to_each_class(task):
     np.testing.assert_allclose(apart - (apart.mean() if task == "multiclass" else 0), 0, atol=0.12)
 
 
-def test_classes_that_are_told_apart_for_certain_have_a_bounded_scale():
-    found = fit_scaling([0, 1, 0, 1], [[9.0, 0.0], [0.0, 9.0], [9.0, 0.0], [0.0, 9.0]], task="binary")
-    assert 1 < found.scale[0] <= 1000 and LogitScaling.from_dict(found.to_dict()) == found
+def test_one_wrong_image_bounds_the_scale():
+    logits = np.array([[9.0, 0.0], [0.0, 9.0]] * 500)
+    labels = np.array([0, 1] * 500)
+    found = fit_scaling(np.r_[labels, 0], np.r_[logits, [[0.0, 0.1]]], task="binary")
+    assert 0 < found.scale[0] <= 1000 and LogitScaling.from_dict(found.to_dict()) == found
+    several = np.c_[labels, labels[::-1]].astype(float)
+    several[0] = 1 - several[0]
+    fit_scaling(several, np.c_[logits[:, 1] - 4, logits[::-1, 1] - 4], task="multilabel")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +188,14 @@ def test_classes_that_are_told_apart_for_certain_have_a_bounded_scale():
         ([0, 0], [[0.0, 1.0], [2.0, 0.0]], {}, r"Every class has an image to calibrate on. Received: none for \[1\]"),
         ([[0, 1], [1, 1]], [[0.0, 1.0], [2.0, 0.0]], {"task": "multilabel"}, r"both present and absent.*\[1\]"),
         ([0, 2], [[0.0, 1.0], [2.0, 0.0]], {}, "class indices from 0 to 1"),
+        ([0, 1], [[9.0, 0.0], [0.0, 9.0]], {}, "needs an image that is decided wrongly. Received: none among 2"),
+        ([0, 1], [[9.0, 0.0], [1.0, 0.0]], {"kind": "vector"}, "decided wrongly. Received: none among 2"),
+        (
+            [[0, 1], [1, 0], [1, 0]],
+            [[-1.0, 1.0], [1.0, 1.0], [2.0, -1.0]],
+            {"task": "multilabel", "kind": "vector"},
+            r"decided wrongly for each label. Received: none for \[0\]",
+        ),
     ],
 )
 def test_what_cannot_be_calibrated_states_the_rule(labels, logits, options, text):

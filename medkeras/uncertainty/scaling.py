@@ -86,7 +86,8 @@ def fit_scaling(labels: Any, logits: Any, *, task: str, kind: str = "temperature
 
     Raises:
         ValueError: If the kind is unknown, there is no image, a logit is not finite, probabilities are given in place
-            of logits, a label breaks the rules of the task, or a class or a label's value has no image to fit to.
+            of logits, a label breaks the rules of the task, a class or a label's value has no image to fit to, or
+            no image is decided wrongly: the likelihood then rises with the scale for ever.
 
     Reference:
         Guo et al., On Calibration of Modern Neural Networks, arXiv 1706.04599; Platt, 1999, for one label.
@@ -115,6 +116,7 @@ def fit_scaling(labels: Any, logits: Any, *, task: str, kind: str = "temperature
     bounds = [(-LARGEST, LARGEST)] * count + [(None, None)] * (0 if kind == "temperature" else classes)
     found = scipy.optimize.minimize(loss, np.zeros(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds)
     scale, shift = _unpack(found.x, classes, kind)
+    _check_wrong(labels, logits * scale + shift, task, kind)
     return LogitScaling(task, tuple(np.atleast_1d(scale).tolist()), tuple(np.atleast_1d(shift).tolist()))
 
 
@@ -162,3 +164,16 @@ def _check_classes(labels: np.ndarray, classes: int, task: str) -> None:
         rule = "Every class has an image"
     if absent:
         raise ValueError(f"{rule} to calibrate on. Received: none for {absent}")
+
+
+def _check_wrong(labels: np.ndarray, logits: np.ndarray, task: str, kind: str) -> None:
+    """Refuses to stretch what is always right: of several labels with a factor each, each label by itself."""
+    rule = "A scaling needs an image that is decided wrongly"
+    if is_multilabel(task):
+        is_right = (np.isnan(labels) | ((logits > 0) == (labels == 1))).all(axis=0)
+        if kind == "vector" and is_right.any():
+            raise ValueError(f"{rule} for each label. Received: none for {np.flatnonzero(is_right).tolist()}")
+    else:
+        is_right = logits.argmax(axis=1) == labels
+    if is_right.all():
+        raise ValueError(f"{rule}. Received: none among {len(labels)}")

@@ -111,7 +111,7 @@ def fit_logits(labels: np.ndarray, logits: np.ndarray, *, task: str, method: str
     scaling = identity
     if method != "none":
         try:
-            scaling = _fitted(labels, logits, task, method)
+            scaling = fit_scaling(labels, logits, task=task, kind=method)
         except ValueError as error:
             left_out["scaling"] = str(error)
     before, after = (_measures(labels, by.probabilities(logits), task) for by in (identity, scaling))
@@ -126,18 +126,6 @@ def _measures(labels: np.ndarray, probabilities: np.ndarray, task: str) -> dict[
         "nll": negative_log_likelihood(labels, probabilities, task=task),
         "ece": expected_calibration_error(labels, probabilities, task=task),
     }
-
-
-def _fitted(labels: np.ndarray, logits: np.ndarray, task: str, kind: str) -> LogitScaling:
-    scaling = fit_scaling(labels, logits, task=task, kind=kind)
-    scaled = scaling.apply(logits)
-    if is_multilabel(task):
-        is_right = np.isnan(labels) | ((scaled > 0) == (labels == 1))
-    else:
-        is_right = scaled.argmax(axis=1) == labels
-    if is_right.all():
-        raise ValueError(f"A scaling needs an image that is decided wrongly. Received: none among {len(labels)}")
-    return scaling
 
 
 def fit_answers(
@@ -156,7 +144,7 @@ def fit_answers(
         ValueError: If a label breaks the rules of the task.
     """
     task, left_out = answers.task, dict(calibration.left_out)
-    point = choose_operating_point(labels, answers.probabilities, task=task)
+    point = choose_operating_point(labels, answers.probabilities, task=task, chosen_on="val")
     sets = referral = None
     try:
         sets = fit_conformal(labels, answers.probabilities, task=task, coverage=coverage)
