@@ -6,12 +6,15 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from medkeras.checkpoints.layouts import Target, conv_kernel, dense_kernel, norm
 from medkeras.super_resolution.blocks import GroupNorm, SpatialAttention
 
 PROJECTIONS = {"query": "to_q", "key": "to_k", "value": "to_v", "project": "to_out.0"}
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# From our layout back to the official one; everything else is the same in both.
+BACK = {conv_kernel: lambda array: np.moveaxis(array, (-1, -2), (0, 1)), dense_kernel: np.transpose}
 LEGACY_NAME = re.compile(r"(.*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
 PROJECTION_WEIGHT = re.compile(r".*\.attentions\.\d+\.to_(?:q|k|v|out\.0)\.weight")
 
@@ -19,6 +22,15 @@ PROJECTION_WEIGHT = re.compile(r".*\.attentions\.\d+\.to_(?:q|k|v|out\.0)\.weigh
 def official_tensors(model: keras.Model) -> list[Target]:
     """Lists, for each variable of a model whose layers bear official names, the tensors that it is made of."""
     return [target for layer in _leaves(model) for target in _targets(layer)]
+
+
+def official_arrays(model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the weights of a model by their official names and in their official layouts, float32."""
+    arrays = {}
+    for target in official_tensors(model):
+        array = np.asarray(ops.convert_to_numpy(target.variable), "float32")
+        arrays[target.names[0]] = np.ascontiguousarray(BACK.get(target.transform, np.asarray)(array))
+    return arrays
 
 
 def modern(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Folders in the diffusers layout: found, downloaded where possible, and read."""
+"""Folders in the diffusers layout: found, downloaded where possible, read and written."""
 
 import dataclasses
 import json
@@ -78,6 +78,29 @@ def fill(model: Model, path: pathlib.Path) -> Model:
     except ValueError as error:
         raise ValueError(f"{error} In: {path}") from error
     return model
+
+
+def write(folder: pathlib.Path, models: dict[str, Any], schedule: Any) -> None:
+    """Writes what `look` and `fill` read.
+
+    Args:
+        folder: Made where it is missing; files of these names in it are replaced.
+        models: `UNet` and `VQVAE`, by these names.
+        schedule: The `DDIM`.
+    """
+    from safetensors.numpy import save_file
+
+    for kind, part in PARTS.items():
+        _write_json(folder / part / "config.json", settings.configuration(models[kind].get_config(), kind))
+        save_file(convert.official_arrays(models[kind]), folder / part / WEIGHTS[0])
+    _write_json(
+        folder / "scheduler" / "scheduler_config.json", settings.configuration(dataclasses.asdict(schedule), "DDIM")
+    )
+
+
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

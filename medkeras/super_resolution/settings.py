@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+CLASSES = {"UNet": "UNet2DModel", "VQVAE": "VQModel", "DDIM": "DDIMScheduler"}
 # Ours, by the official name.
 NAMES = {
     "UNet": {
@@ -100,13 +101,41 @@ def arguments(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return ours | {"attention_levels": levels}
 
 
+def configuration(arguments: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Returns the diffusers configuration of arguments of our class: what `arguments` turns back into them.
+
+    Args:
+        arguments: All arguments of our class; its `name` is left out.
+        kind: `"UNet"`, `"VQVAE"` or `"DDIM"`.
+
+    Example:
+        >>> official = configuration({"train_steps": 10, "beta_start": 0.1, "beta_end": 0.2, "offset": 1}, "DDIM")
+        >>> official["num_train_timesteps"], arguments(official, "DDIM")["train_steps"]
+        (10, 10)
+    """
+    named = {official: arguments[name] for official, name in NAMES[kind].items()}
+    common = {"_class_name": CLASSES[kind]} | BUILT[kind] | named
+    if kind == "DDIM":
+        return common
+    levels = arguments.get("attention_levels", ())
+    word = "Encoder" if kind == "VQVAE" else ""
+    down = [f"{'Attn' * (i in levels)}Down{word}Block2D" for i in range(len(arguments["widths"]))]
+    if kind == "VQVAE":
+        common["out_channels"] = arguments["channels"]
+    return common | {"down_block_types": down, "up_block_types": _mirrored(down)}
+
+
+def _mirrored(down: list[str]) -> list[str]:
+    """Returns the blocks of the way up that belong to those of the way down."""
+    return [name.replace("Down", "Up").replace("Encoder", "Decoder") for name in reversed(down)]
+
+
 def _attention_levels(config: Mapping[str, Any], kind: str) -> list[int]:
     """Returns the levels whose blocks have attention; the way up must mirror the way down."""
     down, up = (list(config.get(f"{way}_block_types", ())) for way in ("down", "up"))
     word = "Encoder" if kind == "VQVAE" else ""
     plain = {f"Down{word}Block2D": False} | ({} if word else {"AttnDownBlock2D": True})
-    mirrored = [name.replace("Down", "Up").replace("Encoder", "Decoder") for name in reversed(down)]
-    if any(name not in plain for name in down) or up != mirrored:
+    if any(name not in plain for name in down) or up != _mirrored(down):
         raise ValueError(
             f"The blocks of a {kind} must be of {', '.join(plain)}, and the way up their mirror. "
             f"Received: down_block_types={down}, up_block_types={up}"

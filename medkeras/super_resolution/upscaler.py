@@ -1,6 +1,7 @@
 """Super resolution by latent diffusion: the whole way from a small image to a large one."""
 
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,14 +82,32 @@ class LDMUpscaler:
         return cls(unet, vqvae, schedule=DDIM(**parts.arguments["DDIM"]))
 
     @classmethod
-    def from_preset(cls, name: str) -> "LDMUpscaler":
+    def from_preset(cls, name: str, *, channels: int = 3) -> "LDMUpscaler":
         """Returns an upscaler of a named size with random weights.
 
+        Args:
+            name: Name of the preset.
+            channels: Channels of its images: 1 for grey images alone, 3 for both, as the official one.
+
         Raises:
-            ValueError: If there is no such preset.
+            ValueError: If there is no such preset or `channels` is below 1.
         """
+        if channels < 1:
+            raise ValueError(f"`channels` must be at least 1. Received: channels={channels}")
         preset = presets.preset(name)
-        return cls(UNet(**preset.unet), VQVAE(**preset.vqvae))
+        vqvae = VQVAE(channels=channels, **preset.vqvae)
+        return cls(UNet(in_channels=vqvae.latent_channels + channels, **preset.unet), vqvae)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes configuration and weights to a folder in the diffusers layout, which `from_pretrained` reads.
+
+        Args:
+            folder: Made where it is missing; an upscaler in it is replaced.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        pretrained.write(pathlib.Path(folder), {"UNet": self.unet, "VQVAE": self.vqvae}, self.schedule)
 
     @property
     def factor(self) -> int:
