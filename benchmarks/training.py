@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 from typing import Any
 
 import yaml
@@ -30,8 +31,9 @@ def parser_of(description: str | None, **defaults: Any) -> argparse.ArgumentPars
 
 
 def options_of(text: str) -> dict[str, Any]:
-    """Reads `key=value,key=value`."""
-    return {key: yaml.safe_load(value) for key, _, value in (part.partition("=") for part in text.split(",") if part)}
+    """Reads `key=value,key=[value,value]`."""
+    parts = re.split(r",(?![^\[]*\])", text)
+    return {key: yaml.safe_load(value) for key, _, value in (part.partition("=") for part in parts if part)}
 
 
 def config_of(arguments: argparse.Namespace, model: str, *, run: str, seed: int, **changes: Any) -> TrainConfig:
