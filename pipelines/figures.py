@@ -15,25 +15,36 @@ from medkeras.evaluation import (
     average_precision,
     check_class_names,
     check_predictions,
+    curve_band,
     one_vs_rest,
+    precision_at,
     precision_recall_curve,
     roc_auc,
     roc_curve,
+    sensitivity_at,
 )
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without yellow, too faint for a line.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", ":")
+PLACES = np.linspace(0, 1, 101)  # Of a band.
+MOST_BANDS = 3  # More of them hide each other.
+REPEATS = 200
 
 
-def roc_figure(labels: Any, probabilities: Any, *, task: str, class_names: Sequence[str]) -> Figure:
+def roc_figure(
+    labels: Any, probabilities: Any, *, task: str, class_names: Sequence[str], patients: Any = None
+) -> Figure:
     """Draws the ROC curve of class 1, or of each class against the rest, or of each label.
+
+    Up to three curves have bands: 95 % intervals of the sensitivity at each specificity, by bootstrap.
 
     Args:
         labels: `(n,)` class indices, or `(n, labels)` of 0, 1 and NaN.
         probabilities: `(n, classes)` in [0, 1].
         task: One of `medkeras.tasks.TASKS`.
         class_names: One name per class or label.
+        patients: `(n,)` patient of each image, for the bands; by default each image is its own.
 
     Raises:
         ValueError: If labels, probabilities or names do not fit the task or each other.
@@ -47,7 +58,10 @@ def roc_figure(labels: Any, probabilities: Any, *, task: str, class_names: Seque
     """
     figure, axes = _square()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for style, name, positive, scores in _classes(labels, probabilities, task, class_names):
+    for style, name, positive, scores, groups in _classes(labels, probabilities, task, class_names, patients):
+        if groups is not None:
+            band = curve_band(_sensitivities, positive, scores, groups=groups, repeats=REPEATS)
+            axes.fill_between(1 - PLACES, *band, color=style["color"], alpha=0.15, linewidth=0)
         false_rates, true_rates = roc_curve(positive, scores)[:2] if _both(positive) else ([], [])
         label = _label(name, "AUC", roc_auc(positive, scores), positive)
         axes.plot(false_rates, true_rates, label=label, **style)
@@ -56,14 +70,19 @@ def roc_figure(labels: Any, probabilities: Any, *, task: str, class_names: Seque
     return figure
 
 
-def precision_recall_figure(labels: Any, probabilities: Any, *, task: str, class_names: Sequence[str]) -> Figure:
+def precision_recall_figure(
+    labels: Any, probabilities: Any, *, task: str, class_names: Sequence[str], patients: Any = None
+) -> Figure:
     """Draws the precision-recall curve of class 1, or of each class against the rest, or of each label.
+
+    Up to three curves have bands: 95 % intervals of the precision at each recall, by bootstrap.
 
     Args:
         labels: `(n,)` class indices, or `(n, labels)` of 0, 1 and NaN.
         probabilities: `(n, classes)` in [0, 1].
         task: One of `medkeras.tasks.TASKS`.
         class_names: One name per class or label.
+        patients: `(n,)` patient of each image, for the bands; by default each image is its own.
 
     Raises:
         ValueError: If labels, probabilities or names do not fit the task or each other.
@@ -75,7 +94,10 @@ def precision_recall_figure(labels: Any, probabilities: Any, *, task: str, class
         'mass: AP 1.000 (2 of 3)'
     """
     figure, axes = _square()
-    for style, name, positive, scores in _classes(labels, probabilities, task, class_names):
+    for style, name, positive, scores, groups in _classes(labels, probabilities, task, class_names, patients):
+        if groups is not None:
+            band = curve_band(_precisions, positive, scores, groups=groups, repeats=REPEATS)
+            axes.fill_between(PLACES, *band, color=style["color"], alpha=0.15, linewidth=0)
         recalls, precisions = precision_recall_curve(positive, scores)[:2] if _both(positive) else ([], [])
         label = _label(name, "AP", average_precision(positive, scores), positive)
         axes.plot(recalls, precisions, drawstyle="steps-post", label=label, **style)
@@ -170,15 +192,26 @@ def _square() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _classes(labels: Any, probabilities: Any, task: str, class_names: Sequence[str]) -> Any:
-    """Yields line style, name, which images are positive, and scores of each curve to draw."""
+def _classes(labels: Any, probabilities: Any, task: str, class_names: Sequence[str], patients: Any) -> Any:
+    """Yields style, name, which images are positive, scores, and groups for a band, if there is one, of each curve."""
     labels, probabilities = check_predictions(labels, probabilities, task=task)
     names = check_class_names(class_names, num_classes=probabilities.shape[1])
-    pairs = list(zip(names, one_vs_rest(labels, probabilities, task=task), strict=True))
-    for index, (name, (positive, scores)) in enumerate(pairs[1:] if task == "binary" else pairs):
+    patients = np.arange(len(labels)) if patients is None else np.asarray(patients)
+    known = ~np.isnan(labels) if labels.ndim == 2 else np.ones(probabilities.shape, dtype=bool)
+    curves = list(zip(names, one_vs_rest(labels, probabilities, task=task), known.T, strict=True))
+    curves = curves[1:] if task == "binary" else curves
+    for index, (name, (positive, scores), rows) in enumerate(curves):
         line, color = divmod(index, len(COLORS))
         style = {"color": COLORS[color], "linestyle": LINES[line % len(LINES)], "clip_on": False}
-        yield style, name, positive, scores
+        yield style, name, positive, scores, patients[rows] if _both(positive) and len(curves) <= MOST_BANDS else None
+
+
+def _sensitivities(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    return sensitivity_at(positive, scores, specificity=PLACES)
+
+
+def _precisions(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    return precision_at(positive, scores, recall=PLACES)
 
 
 def _both(positive: np.ndarray) -> bool:

@@ -128,6 +128,7 @@ def test_one_image_of_one_class_has_defined_gaps():
         ({"second": [[0.5, 0.5]] * 3}, r"labels.shape=\(2,\)"),
         ({"second": [[0.2, 0.3, 0.5]] * 2, "task": "multiclass"}, r"same classes. Received: shapes \(2, 2\) and"),
         ({"decisions": ([0], [0, 1])}, r"labels' shape, \(2,\). Received: shape \(1,\)"),
+        ({"decisions": ([0, 2], [0, 1])}, "from 0 to 1. Received: value=2 in row 1"),
         ({"class_names": "a"}, "class_names="),
         ({"groups": [1]}, "one entry per image, 2. Received: 1"),
     ],

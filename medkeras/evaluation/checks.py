@@ -97,17 +97,39 @@ def check_scores(positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
         >>> check_scores([0, 1], [0.2, 0.7])[0].tolist()
         [False, True]
     """
-    positive, scores = np.asarray(positive, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    positive, scores = np.asarray(positive), np.asarray(scores, dtype=np.float64)
     if positive.ndim != 1 or positive.shape != scores.shape:
         raise ValueError(
             "Each image has one label and one score. "
             f"Received: positive.shape={positive.shape}, scores.shape={scores.shape}"
         )
-    _refuse(
-        "An image is positive, 1, or negative, 0; unknown ones are left out before", positive, ~_is_binary(positive)
-    )
+    if positive.dtype != bool:
+        rule = "An image is positive, 1, or negative, 0; unknown ones are left out before"
+        _refuse(rule, positive, ~_is_binary(positive))
     _refuse("Scores are numbers", scores, np.isnan(scores))
     return positive == 1, scores
+
+
+def check_decisions(decisions: Any, labels: np.ndarray, *, classes: int) -> np.ndarray:
+    """Returns decisions as int64, one for each label.
+
+    Args:
+        decisions: Class indices `(n,)`, or `(n, labels)` of 0 and 1.
+        labels: As `check_predictions` returns them.
+        classes: Number of classes; 2 for labels.
+
+    Raises:
+        ValueError: If they are not of the labels' shape, or none of the classes.
+
+    Example:
+        >>> check_decisions([True, False], np.array([1, 1]), classes=2).tolist()
+        [1, 0]
+    """
+    decisions = np.asarray(decisions)
+    if decisions.shape != labels.shape:
+        raise ValueError(f"Decisions are of the labels' shape, {labels.shape}. Received: shape {decisions.shape}")
+    _refuse(f"Decisions are from 0 to {classes - 1}", decisions, ~np.isin(decisions, np.arange(classes)))
+    return decisions.astype(np.int64)
 
 
 def check_level(level: float) -> float:

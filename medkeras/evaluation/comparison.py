@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation.calibration import brier_score
-from medkeras.evaluation.checks import check_class_names, check_predictions, group_index
+from medkeras.evaluation.checks import check_class_names, check_decisions, check_predictions, group_index
 from medkeras.evaluation.classification import measure_decisions
 from medkeras.evaluation.delong import delong_test
 from medkeras.evaluation.intervals import bootstrap_all
@@ -145,10 +145,7 @@ def compare(
     if decisions is None:
         point = OperatingPoint.default(task, len(names))
         decisions = point.apply(first), point.apply(second)
-    decisions = [np.asarray(each) for each in decisions]
-    for each in decisions:
-        if each.shape != labels.shape:
-            raise ValueError(f"Decisions are of the labels' shape, {labels.shape}. Received: shape {each.shape}")
+    decisions = [check_decisions(each, labels, classes=2 if is_multilabel(task) else len(names)) for each in decisions]
     return {
         "count": len(labels),
         "measures": _differences(labels, (first, second), decisions, task, groups, repeats, seed),

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from medkeras.evaluation.checks import check_predictions
+from medkeras.evaluation.checks import check_decisions, check_predictions
 from medkeras.tasks import is_multilabel
 
 
@@ -34,9 +34,7 @@ def worst_errors(
         ([1, 0], [1, 0], [0.1, 0.2])
     """
     labels, probabilities = check_predictions(labels, probabilities, task=task)
-    decisions = np.asarray(decisions)
-    if decisions.shape != labels.shape:
-        raise ValueError(f"Decisions are of the labels' shape, {labels.shape}. Received: shape {decisions.shape}")
+    decisions = check_decisions(decisions, labels, classes=2 if is_multilabel(task) else probabilities.shape[1])
     if count is not None and count < 0:
         raise ValueError(f"`count` must be at least 0. Received: count={count}")
     if is_multilabel(task):

@@ -98,26 +98,26 @@ def measure_subgroups(
     positive: Any,
     scores: Any,
     decisions: Any,
-    values: Any,
+    index: Any,
+    names: Sequence[str],
     *,
-    edges: Sequence[float] | None = None,
     patients: Any = None,
     smallest: int = 10,
     questions: int = 1,
     level: float = 0.95,
 ) -> list[Subgroup]:
-    """Measures a model on each group of a column, and how each differs from the largest.
+    """Measures a model on each group of images, and how each differs from the largest.
 
     Args:
         positive: Boolean `(n,)`.
         scores: Probabilities `(n,)`, in [0, 1].
         decisions: Boolean `(n,)`, whether the image was called positive.
-        values: `(n,)` metadata, see `groups_of`.
-        edges: See `groups_of`.
+        index: `(n,)` group of each image, as `groups_of` returns them.
+        names: Of the groups, in order; a group may be without images.
         patients: `(n,)` patient of each image; by default each image is its own.
         smallest: A group with fewer patients that have a positive image, or fewer that have a negative one, is small.
-        questions: How many such tables are read together, one for each column and class: `stands_out` asks of each
-            difference the level 1 - (1 - `level`) / (all differences of all tables), as Bonferroni.
+        questions: How many such tables are read together, one for each column and class. For `stands_out`, each table
+            gets an equal share of 1 - `level`, and each of its differences an equal share of that, as Bonferroni.
         level: Of the intervals, in (0, 1).
 
     Returns:
@@ -133,9 +133,10 @@ def measure_subgroups(
 
     Example:
         >>> positive, scores = np.arange(80) % 2, np.linspace(0.1, 0.9, 80)
-        >>> young, old = measure_subgroups(positive, scores, scores > 0.5, np.arange(80) // 41)
+        >>> groups = groups_of(np.arange(20, 100), edges=[61])
+        >>> young, old = measure_subgroups(positive, scores, scores > 0.5, *groups)
         >>> young.group, young.images, str(old.differences["sensitivity"])
-        ('0', 41, '1.000 (0.772 to 1.000)')
+        ('under 61', 41, '1.000 (0.772 to 1.000)')
     """
     check_level(level)
     if smallest < 2 or questions < 1:
@@ -144,13 +145,15 @@ def measure_subgroups(
         )
     positive, scores = check_scores(positive, scores)
     decisions = np.asarray(decisions, dtype=bool)
-    index, names = groups_of(values, edges=edges)
+    index = np.asarray(index)
     patients = np.arange(len(positive)) if patients is None else group_index(patients, len(positive))
     if not len(decisions) == len(index) == len(positive):
         raise ValueError(
-            f"Each image has a decision and a value. Received: {len(positive)} images, {len(decisions)} decisions, "
-            f"{len(index)} values"
+            f"Each image has a decision and a group. Received: {len(positive)} images, {len(decisions)} decisions, "
+            f"{len(index)} groups"
         )
+    if np.any((index < 0) | (index >= len(names))):
+        raise ValueError(f"Groups are numbered from 0 to {len(names) - 1}. Received: {np.unique(index).tolist()}")
     rows = [np.flatnonzero(index == k) for k in range(len(names))]
     arrays = [(positive[r], scores[r], decisions[r], patients[r]) for r in rows]
     found = [_subgroup(name, *each, smallest, level) for name, each in zip(names, arrays, strict=True)]

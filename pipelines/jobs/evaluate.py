@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from medkeras.evaluation import Interval, bootstrap, evaluate
+from medkeras.evaluation import Interval, evaluate, worst_errors
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
-from pipelines import figures, sureness_figures
+from pipelines import figures, interval_figures, sureness_figures
 from pipelines.jobs.answers import Answers, Sampling
 from pipelines.jobs.config import TrainConfig, load_split, open_like
+from pipelines.jobs.events import Event, events
 from pipelines.jobs.gallery import least_sure
+from pipelines.jobs.intervals import class_intervals, net_benefit, overall_intervals
+from pipelines.jobs.subgroups import say_what_stands_out, stands_out, subgroup_columns, subgroup_table
 from pipelines.jobs.trained import Trained, decisions, load_trained
 from pipelines.jobs.uncertainty import (
     max_softmax_uncertainty,
@@ -30,7 +34,8 @@ from pipelines.records import SPLITS, Records
 from pipelines.run_folder import RunFolder, atomic_path
 from pipelines.splits import label_names
 
-INTERVALS = ("auc", "accuracy")
+SAID = ("auc", "average_precision", "accuracy")
+WORST = 100  # Errors that are listed.
 COLUMNS = {
     "auc": "AUC",
     "average_precision": "AP",
@@ -49,14 +54,16 @@ def evaluate_run(
     two_stage: str | None = None,
     uncertainty: str = "none",
     samples: int = 50,
+    subgroups: Sequence[str] = (),
     seed: int = 0,
     console: Console | None = None,
     **source_options: Any,
 ) -> dict[str, Any]:
     """Evaluates the best model of a run and writes measures, predictions and figures.
 
-    The run's own test split is written to the run folder: `metrics.json`, `predictions.csv` and `figures/`;
-    another split, other data or two looks to `evaluations/<name>/`. Decisions follow the threshold in
+    The run's own test split is written to the run folder: `metrics.json`, `predictions.csv`, `errors.csv` (the worst
+    ones), `decision_curve.csv`, `subgroups.csv` and `figures/`; another split, other data or two looks to
+    `evaluations/<name>/`. Decisions follow the threshold in
     `operating_point.json`, which was chosen on validation; probabilities are calibrated, if the run was.
 
     Args:
@@ -68,19 +75,22 @@ def evaluate_run(
         uncertainty: A way of sampling, see `pipelines.jobs.answers.Sampling`; the prediction is then the mean of the
             samples, with an operating point, sets and a referral threshold of its own.
         samples: Of that.
+        subgroups: Columns of the data's metadata to measure group by group, such as `sex`, or `age:40,60` with the
+            edges of bands; see `pipelines.jobs.subgroups`.
         seed: Seed of the bootstrap and of the samples.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 
     Returns:
         The content of `metrics.json`: what `medkeras.evaluation.evaluate` gives, with `data`, `split`,
-        `two_stage`, `uncertainty`, `patients` and `intervals`, 95 % by bootstrap over patients; and `calibration`,
-        what `pipelines.jobs.uncertainty.measure_sureness` gives.
+        `two_stage`, `uncertainty`, `patients`, `intervals` and `class_intervals`, 95 % by patient, see
+        `pipelines.jobs.intervals`; `subgroups`, what stands out; and `calibration`, what
+        `pipelines.jobs.uncertainty.measure_sureness` gives.
 
     Raises:
         FileNotFoundError: If the run or the data do not exist.
-        ValueError: If the data do not fit the model's classes or rank, the run's data have changed, or the model
-            cannot look twice or be sampled.
+        ValueError: If the data do not fit the model's classes or rank or lack a column of subgroups, the run's data
+            have changed, or the model cannot look twice or be sampled.
 
     Example:
         >>> evaluate_run("no-such-run")
@@ -101,21 +111,29 @@ def evaluate_run(
         else:
             records = _other_records(config, data, split, source_options)
     check_classes(records, trained.model)
+    columns = subgroup_columns(records, subgroups)
     answers = trained.answer(records, seed=seed, console=console)
     with console.status("Measuring"):
-        metrics = _measure(records, answers, trained, seed)
+        asked = _events(records, answers, trained)
+        metrics = _measure(records, answers, trained, asked, seed)
+        tables = {"errors": _errors(records, answers, trained), "decision_curve": net_benefit(asked)}
+        if columns:
+            tables["subgroups"] = subgroup_table(records, asked, columns)
+            metrics["subgroups"] = {"columns": list(subgroups), "stands_out": stands_out(tables["subgroups"])}
     metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage}
     metrics["uncertainty"] = sampling.to_dict() | {"seed": seed}
     is_main = data is None and split == "test" and two_stage is None
     target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split, two_stage))
     target.write_json("metrics.json", metrics)
     predictions = _predictions(records, answers, trained).assign(split=metrics["split"])
-    target.write_text("predictions.csv", predictions.to_csv(index=False))
-    for name, figure in _figures(records, answers, trained, metrics).items():
+    for name, table in {"predictions": predictions, **tables}.items():
+        target.write_text(f"{name}.csv", table.to_csv(index=False))
+    drawn = _figures(records, answers, trained, metrics) | _interval_figures(tables, metrics)
+    for name, figure in drawn.items():
         save_figure(figure, target / f"figures/{name}.png")
     history = figures.history_figure(pd.read_csv(folder / "history.csv"))
     save_figure(history, target / "figures/history.png")
-    _print(console, metrics, target)
+    _print(console, metrics, tables, target)
     return metrics
 
 
@@ -148,7 +166,13 @@ def check_classes(records: Records, model: ImageClassifier) -> None:
         )
 
 
-def _measure(records: Records, answers: Answers, trained: Trained, seed: int) -> dict[str, Any]:
+def _events(records: Records, answers: Answers, trained: Trained) -> list[Event]:
+    probabilities, model = answers.probabilities, trained.model
+    decided = np.asarray(trained.point.apply(probabilities))
+    return events(records.labels, probabilities, decided, task=model.task, class_names=model.class_names)
+
+
+def _measure(records: Records, answers: Answers, trained: Trained, asked: Sequence[Event], seed: int) -> dict[str, Any]:
     model, probabilities = trained.model, answers.probabilities
     patients = records.table["patient"].to_numpy()
     metrics = evaluate(
@@ -158,27 +182,58 @@ def _measure(records: Records, answers: Answers, trained: Trained, seed: int) ->
         class_names=model.class_names,
         operating_point=trained.point,
     )
-    draws = {"task": model.task, "groups": patients, "seed": seed}
-    intervals = {name: bootstrap(name, records.labels, probabilities, **draws).to_dict() for name in INTERVALS}
-    sureness = measure_sureness(records.labels, answers, trained, groups=patients, seed=seed)
-    return metrics | {"intervals": intervals, "patients": len(np.unique(patients)), "calibration": sureness}
+    return metrics | {
+        "intervals": overall_intervals(records.labels, probabilities, task=model.task, patients=patients, seed=seed),
+        "class_intervals": class_intervals(asked, patients=patients, seed=seed),
+        "patients": len(np.unique(patients)),
+        "calibration": measure_sureness(records.labels, answers, trained, groups=patients, seed=seed),
+    }
 
 
 def _predictions(records: Records, answers: Answers, trained: Trained) -> pd.DataFrame:
     table = records.table[["id", "patient", "split"]].copy()
     table["label"] = label_names(records)
+    if is_multilabel(records.task) and np.isnan(records.labels).any():
+        names = np.array(records.class_names)
+        table["unknown"] = ["|".join(names[row]) for row in np.isnan(records.labels)]
     for name, column in zip(trained.model.class_names, answers.probabilities.T, strict=True):
         table[f"probability_{name}"] = column
     table["prediction"] = decisions(trained.point, answers.probabilities, trained.model)
     return table.join(sureness_columns(answers, trained))
 
 
+def _errors(records: Records, answers: Answers, trained: Trained) -> pd.DataFrame:
+    """Returns the worst errors, one row each: of several labels, each label that is decided wrongly."""
+    model, decided = trained.model, np.asarray(trained.point.apply(answers.probabilities))
+    rows, classes, given = worst_errors(records.labels, answers.probabilities, decided, task=model.task, count=WORST)
+    names = np.array(model.class_names)
+    table = records.table[["id", "patient"]].iloc[rows].reset_index(drop=True)
+    if is_multilabel(model.task):
+        table["label"] = names[classes]
+        table["decided"] = np.where(decided[rows, classes] == 1, "present", "absent")
+    else:
+        table["label"], table["decided"] = names[classes], names[decided[rows]]
+        table["probability_decided"] = answers.probabilities[rows, decided[rows]]
+    return table.assign(probability_of_truth=given)
+
+
+def _interval_figures(tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> dict[str, Figure]:
+    drawn = {"decision_curve": interval_figures.decision_curve_figure(tables["decision_curve"])}
+    if "subgroups" in tables:
+        for name, rows in tables["subgroups"].groupby("class", sort=False):
+            title = f"{name}, n = {metrics['count']} (hollow: too few to compare; orange: stands out)"
+            suffix = "" if metrics["task"] == "binary" else "_" + re.sub(r"[^\w.-]+", "_", name)
+            drawn[f"subgroups{suffix}"] = interval_figures.subgroups_figure(rows, title=title)
+    return drawn
+
+
 def _figures(records: Records, answers: Answers, trained: Trained, metrics: dict[str, Any]) -> dict[str, Figure]:
     labels, model = records.labels, trained.model
     curves = {"task": model.task, "class_names": model.class_names}
+    by = curves | {"patients": records.table["patient"].to_numpy()}
     drawn = {
-        "roc": figures.roc_figure(labels, answers.probabilities, **curves),
-        "precision_recall": figures.precision_recall_figure(labels, answers.probabilities, **curves),
+        "roc": figures.roc_figure(labels, answers.probabilities, **by),
+        "precision_recall": figures.precision_recall_figure(labels, answers.probabilities, **by),
         "confusion_matrix": figures.confusion_figure(metrics),
         "uncertain": least_sure(records, answers, trained),
     }
@@ -207,7 +262,7 @@ def _name(records: Records, data: str | None, split: str | None, two_stage: str 
     return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part))
 
 
-def _print(console: Console, metrics: dict[str, Any], target: RunFolder) -> None:
+def _print(console: Console, metrics: dict[str, Any], tables: dict[str, pd.DataFrame], target: RunFolder) -> None:
     frozen = metrics["operating_point"]
     table = Table(title=f"{metrics['count']} images of {metrics['patients']} patients, {metrics['split']}")
     table.add_column("class")
@@ -217,9 +272,11 @@ def _print(console: Console, metrics: dict[str, Any], target: RunFolder) -> None
         row = row | frozen["per_class"][name]
         table.add_row(name, *(f"{row[c]:d}" if c == "support" else f"{row[c]:.3f}" for c in COLUMNS))
     console.print(table)
-    for name, interval in metrics["intervals"].items():
-        console.print(f"{name} {Interval(**interval)}", highlight=False)
+    for name in SAID:
+        console.print(f"{name.replace('_', ' ')} {Interval(**metrics['intervals'][name])}", highlight=False)
     if frozen["thresholds"]:
         console.print(f"accuracy at the frozen threshold {frozen['accuracy']:.3f}", highlight=False)
     say_how_sure(metrics["calibration"], console)
+    for line in say_what_stands_out(tables["subgroups"]) if "subgroups" in tables else ():
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"measures, predictions and figures in {target.path}", highlight=False, soft_wrap=True)
