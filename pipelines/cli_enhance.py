@@ -9,7 +9,7 @@ from pipelines import cli_options as options
 from pipelines.cli_console import starting
 from pipelines.cli_options import DATA, OUTPUT, option
 
-REGIONS, UPSCALING = "Regions", "Upscaling"
+REGIONS, UPSCALING, STUDY = "Regions", "Upscaling", "Study"
 
 
 def enhance(
@@ -62,6 +62,16 @@ def enhance(
     split_column: options.SplitColumn = None,
     source_option: options.SourceOption = None,
     samples: Annotated[int, option(OUTPUT, "Images to draw.")] = 12,
+    experiment: Annotated[
+        bool,
+        option(
+            STUDY,
+            "Enhance all of the run's data, and compare trainings on the images before and after.",
+            "--experiment",
+        ),
+    ] = False,
+    seeds: Annotated[int, option(STUDY, "Trainings of each arm.")] = 3,
+    epochs: Annotated[int | None, option(STUDY, "Of each training; the run's own by default.")] = None,
     seed: Annotated[int, option(UPSCALING, "Seed of the noise, and of the images that --fraction leaves out.")] = 0,
 ) -> None:
     """Enlarge what a run looks at by super resolution, and put it back into the images."""
@@ -80,6 +90,23 @@ def enhance(
             keep_scale=keep_scale,
             fraction=fraction,
         )
+        if experiment:
+            if inputs or data or split:
+                raise ValueError("An experiment takes all of the run's own data. Received: other images")
+            from pipelines.jobs.enhance_experiment import enhance_experiment
+
+            enhance_experiment(
+                run,
+                out,
+                upscaler=upscaler,
+                how=how,
+                seeds=seeds,
+                epochs=epochs,
+                batch_size=batch_size,
+                samples=samples,
+                console=console,
+            )
+            return
         chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
         enhance_run(
             run,

@@ -1,9 +1,10 @@
 """Enhancement: the regions that a run's model looks at, enlarged by an upscaler and put back into the images."""
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from pipelines.jobs.enhance_place import window_of
 from pipelines.jobs.trained import load_model
 from pipelines.records import SPLITS, Records
 from pipelines.run_folder import RunFolder
+
+LOOKED_AT = 8  # Images whose maps are made at a time.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,33 +219,44 @@ class _Worker:
 
     def go(self, records: Records, names: Sequence[str], samples: int, console: Console) -> None:
         """Enhances what is not done yet, a few images at a time, and draws the first."""
-        waiting: list[tuple[str, Looked]] = []
         with bar(console) as moving:
             row = moving.add_task(f"Enhancing {records.name}", total=len(records))
-            for i, name in enumerate(names):
-                found = self._look(records, i, name)
-                if found is not None:
-                    waiting.append((name, dataclasses.replace(found, is_drawn=i < samples)))
-                if waiting and (len(waiting) == self.batch_size or i == len(names) - 1):
-                    self._finish(waiting)
-                    waiting = []
-                moving.update(row, completed=i + 1)
+            for start in range(0, len(records), LOOKED_AT):
+                indices = range(start, min(start + LOOKED_AT, len(records)))
+                found = self._look(records, names, indices, samples)
+                moving.advance(row, len(indices) - len(found))
+                for k in range(0, len(found), self.batch_size):
+                    part = found[k : k + self.batch_size]
+                    self._finish(part)
+                    moving.advance(row, len(part))
 
-    def _look(self, records: Records, i: int, name: str) -> Looked | None:
-        """Returns an image with its map and its regions; None if it is done."""
-        try:
-            image = records.read(i)
-            key = content_key(image)
-            if self.manifest.has(name, key):
-                return None
-            if not self.how.chooses(image):
-                return Looked(image, key)
-            seen, window = window_of(image, self.preprocess)
-            seen = fit(seen, self.model.image_shape)
-            values = importance_maps(self.model, seen[None], name=self.how.map)[0]
-            return Looked(image, key, values, window, self.how.rule.regions(values, image.shape[:2], window=window))
-        except (ValueError, OSError) as error:
-            raise ValueError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
+    def _look(
+        self, records: Records, names: Sequence[str], indices: Sequence[int], samples: int
+    ) -> list[tuple[str, Looked]]:
+        """Returns the images that are not done, with their maps and regions."""
+        found, seen = [], []
+        for i in indices:
+            with _named(records, i):
+                image = records.read(i)
+                looked = Looked(image, content_key(image), is_drawn=i < samples)
+                if self.manifest.has(names[i], looked.key):
+                    continue
+                if self.how.chooses(image):
+                    changed, window = window_of(image, self.preprocess)
+                    looked = dataclasses.replace(looked, window=window)
+                    seen.append(fit(changed, self.model.image_shape))
+                found.append((i, looked))
+        if seen:
+            # Always as many: sums in another order would make a map depend on the images beside.
+            filled = np.stack(seen + seen[-1:] * (LOOKED_AT - len(seen)))
+            maps = iter(importance_maps(self.model, filled, name=self.how.map))
+        for k, (i, looked) in enumerate(found):
+            if looked.window:
+                with _named(records, i):
+                    values = next(maps)
+                    boxes = self.how.rule.regions(values, looked.image.shape[:2], window=looked.window)
+                    found[k] = i, dataclasses.replace(looked, values=values, boxes=boxes)
+        return [(names[i], looked) for i, looked in found]
 
     def _finish(self, waiting: Sequence[tuple[str, Looked]]) -> None:
         """Enlarges the regions of some images, and writes the images and the manifest."""
@@ -272,6 +286,15 @@ class _Worker:
                 "seconds": round(seconds, 3),
             }
         self.manifest.save()
+
+
+@contextlib.contextmanager
+def _named(records: Records, i: int) -> Iterator[None]:
+    """Names the image whose error it is."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
 
 
 def _open(
@@ -327,7 +350,9 @@ def _labelled(records: Records, names: Sequence[str], split: str) -> pd.DataFram
     table = pd.DataFrame({"path": names, "patient": records.table["patient"]})
     table["split"] = split or records.table["split"]
     if is_multilabel(records.task):
-        labels = pd.DataFrame(records.labels, columns=list(records.class_names)).astype("Int8")
-        return table.join(labels)
+        labels = records.labels.copy()
+        if records.train_labels is not None:  # Unknown, but with a policy: written as uncertain.
+            labels[np.isnan(labels) & ~np.isnan(records.train_labels)] = -1
+        return table.join(pd.DataFrame(labels, columns=list(records.class_names)).astype("Int8"))
     table["label"] = np.array(records.class_names)[records.labels]
     return table
