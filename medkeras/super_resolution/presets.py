@@ -27,6 +27,11 @@ PRESETS = {
         {"widths": (64, 128, 128, 192), "depth": 1},
         {"widths": (32, 64, 128), "depth": 1, "codebook_size": 2048, "groups": 16},
     ),
+    "ldm_4x_mini": Preset(
+        "for one's own training on a processor: under 1 million weights and 0.2 million",
+        {"widths": (32, 64, 96), "depth": 1, "attention_levels": (2,), "head_channels": 16, "groups": 8},
+        {"widths": (8, 16, 32), "depth": 1, "codebook_size": 512, "groups": 8},
+    ),
     "ldm_4x_tiny": Preset(
         "for tests and small machines",
         {"widths": (8, 16), "depth": 1, "attention_levels": (1,), "head_channels": 8, "groups": 4},
