@@ -51,10 +51,6 @@ class PlainResNet(ImageClassifier):
             name=name,
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {"width": self.width, "stride": self.stride}
-
 
 @keras.saving.register_keras_serializable("benchmarks")
 class PlainBackbone(ImageClassifier):
@@ -98,7 +94,7 @@ class PlainBackbone(ImageClassifier):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return super().get_config() | {"backbone": self.backbone_name, "last_stride": self.last_stride}
+        return super().get_config() | {"backbone": self.backbone_name}
 
 
 def _activated(x: Any) -> Any:

@@ -54,9 +54,6 @@ class GlimpseNet(ImageClassifier):
         )
         self.channels = channels
 
-    def get_config(self):
-        return super().get_config() | {"channels": self.channels}
-
 
 def crop_weights(centre, size):
     """Bilinear weights `(batch, 2, size)` of two samples around `centre` in [-1, 1]."""

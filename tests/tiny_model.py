@@ -48,9 +48,6 @@ class TinyNet(ImageClassifier):
         )
         self.filters = filters
 
-    def get_config(self):
-        return super().get_config() | {"filters": self.filters}
-
 
 PRESETS = {
     "tiny_net": Preset(TinyNet, "for tests", (16, 16, 1)),

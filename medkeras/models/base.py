@@ -1,5 +1,6 @@
 """The contract that every architecture keeps."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,8 @@ NORMALIZATIONS = {
 class ImageClassifier(keras.Model):
     """A functional Keras model that maps [0, 1] images to logits and says how to explain itself.
 
-    A subclass builds its graph in `__init__`, hands it to this class, and returns its own arguments from
-    `get_config` in addition to the shared ones; so a `.keras` file of it loads with `safe_mode=True`.
+    A subclass builds its graph in `__init__`, hands it to this class, and keeps each of its own arguments as the
+    attribute of that name, or returns it from `get_config`; so a `.keras` file of it loads with `safe_mode=True`.
 
     Args:
         inputs: The symbolic image, from `image_input`.
@@ -119,15 +120,26 @@ class ImageClassifier(keras.Model):
         return tuple(np.broadcast_to(mean, channels).tolist())
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments shared by all architectures; a subclass adds its own."""
-        return {
-            "name": self.name,
-            "input_shape": list(self.image_shape),
-            "num_classes": self.num_classes,
-            "task": self.task,
-            "class_names": list(self.class_names),
-            "normalization": self.normalization,
-        }
+        """Returns the constructor's arguments, each from the attribute of its name."""
+        config = {"input_shape": list(self.image_shape)}
+        for name in inspect.signature(type(self).__init__).parameters:
+            if name not in ("self", "input_shape") and hasattr(self, name):
+                value = getattr(self, name)
+                config[name] = list(value) if isinstance(value, tuple) and name != "normalization" else value
+        return config
+
+    def check_arguments(self, *rules: tuple[str, bool, str]) -> None:
+        """Refuses the first argument that breaks its rule.
+
+        Args:
+            *rules: Name of the argument, which is kept as the attribute of that name; whether it holds; what it must.
+
+        Raises:
+            ValueError: If a rule does not hold.
+        """
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ImageClassifier":

@@ -117,9 +117,7 @@ class CAME(ImageClassifier):
             ("memory_epsilon", self.memory_epsilon >= 0, "be at least 0"),
             ("dropout", 0 <= self.dropout < 1, "be in [0, 1)"),
         ]
-        for name, holds, rule in rules:
-            if not holds:
-                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        self.check_arguments(*rules)
         if any(width % self.head_size for width in self.widths):
             raise ValueError(
                 f"`widths` must be multiples of `head_size`. Received: widths={self.widths}, head_size={self.head_size}"
@@ -170,25 +168,6 @@ class CAME(ImageClassifier):
     def is_unused(self, name: str) -> bool:
         """Says whether a tensor of the published checkpoint has no effect: tables, second names, uncalled layers."""
         return convert.is_unused(name)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return (
-            super().get_config()
-            | {name: list(getattr(self, name)) for name in ("widths", "depths")}
-            | {
-                name: getattr(self, name)
-                for name in (
-                    "head_size",
-                    "memory",
-                    "as_published",
-                    "irmlp_depthwise",
-                    "conv_init_std",
-                    "memory_epsilon",
-                    "dropout",
-                )
-            }
-        )
 
 
 def _points(

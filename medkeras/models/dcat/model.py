@@ -134,9 +134,7 @@ class DCAT(ImageClassifier):
             (name, getattr(self, name) >= 1, "be at least 1") for name in ("units", "heads", "reduction", "hidden")
         ]
         rules += [("dropout", 0 <= self.dropout < 1, "be in [0, 1)")]
-        for name, holds, rule in rules:
-            if not holds:
-                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        self.check_arguments(*rules)
         if self.units % self.heads:
             raise ValueError(f"`units` must be a multiple of `heads`. Received: units={self.units}, heads={self.heads}")
         if len(input_shape) != 3 or min(input_shape[:2]) < 32:
@@ -252,12 +250,7 @@ class DCAT(ImageClassifier):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        names = ("second_normalization", "units", "heads", *CHOICES, "reduction", "hidden", "dropout")
-        return (
-            super().get_config()
-            | {"backbones": list(self.backbone_names)}
-            | {name: getattr(self, name) for name in names}
-        )
+        return super().get_config() | {"backbones": list(self.backbone_names)}
 
 
 def _network(name: str, image_shape: Sequence[int], branch: str) -> keras.Model:

@@ -128,9 +128,7 @@ class DualAttendMed(ImageClassifier):
             ("scale", self.scale > 0, "be positive"),
             ("dropout", 0 <= self.dropout < 1, "be in [0, 1)"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        self.check_arguments(*rules)
         if len(input_shape) != 3:
             raise ValueError(f"DualAttendMed takes images, not volumes. Received: input_shape={tuple(input_shape)}")
         cell = resnet_stride(self.backbone_name, last_stride=self.last_stride)
@@ -231,24 +229,7 @@ class DualAttendMed(ImageClassifier):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return (
-            super().get_config()
-            | {"backbone": self.backbone_name}
-            | {
-                name: getattr(self, name)
-                for name in (
-                    "last_stride",
-                    "attention_maps",
-                    "reduction",
-                    "attention_activation",
-                    "pooling",
-                    "epsilon",
-                    "scale",
-                    "dropout",
-                    "as_published",
-                )
-            }
-        )
+        return super().get_config() | {"backbone": self.backbone_name}
 
 
 def _points(seen: dict[str, Any], stride: int) -> dict[str, ExplainPoint]:

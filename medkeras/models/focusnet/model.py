@@ -123,9 +123,7 @@ class FocusNet(ImageClassifier):
             ("integration", self.integration in INTEGRATIONS, f"be one of {INTEGRATIONS}"),
             ("compat", self.compat in COMPATS, f"be one of {COMPATS}"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        self.check_arguments(*rules)
         smallest = min(round(self.extent * n) for n in input_shape[:-1])
         if not self.compat and smallest < 2**self.depth:
             raise ValueError(
@@ -224,24 +222,6 @@ class FocusNet(ImageClassifier):
         if not self.compat:
             return super().official_tensors()
         return convert.official_tensors(self)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {
-            name: getattr(self, name)
-            for name in (
-                "channels",
-                "depth",
-                "saccades",
-                "extent",
-                "units",
-                "integration",
-                "prediction_weight",
-                "suppression",
-                "dropout",
-                "compat",
-            )
-        }
 
 
 def _standardize(name: str) -> keras.layers.Layer:

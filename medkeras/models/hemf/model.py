@@ -150,9 +150,7 @@ class HEMF(ImageClassifier):
             ("conv_init_std", self.conv_init_std > 0, "be positive"),
             ("memory_epsilon", self.memory_epsilon >= 0, "be at least 0"),
         ]
-        for name, holds, rule in rules:
-            if not holds:
-                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        self.check_arguments(*rules)
         if any(width % (2 * self.heads) or width < 4 * self.heads for width in self.widths):
             raise ValueError(
                 "`widths` must be multiples of twice `heads`, at least four per head. "
@@ -241,27 +239,6 @@ class HEMF(ImageClassifier):
     def is_unused(self, name: str) -> bool:
         """Says whether a tensor of the published checkpoint has no effect: tables, and layers that are never called."""
         return convert.is_unused(self, name)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return (
-            super().get_config()
-            | {name: list(getattr(self, name)) for name in ("widths", "local_depths", "global_depths")}
-            | {
-                name: getattr(self, name)
-                for name in (
-                    "heads",
-                    "memory",
-                    "setting",
-                    "sirmlp_depthwise",
-                    "share_egf_norms",
-                    "conv_init_std",
-                    "build_dead_paths",
-                    "memory_epsilon",
-                    *RATES,
-                )
-            }
-        )
 
 
 def classify(features: Any, num_classes: int, dropout: float) -> tuple[Any, list[keras.layers.Layer]]:

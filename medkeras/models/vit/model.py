@@ -108,9 +108,7 @@ class ViT(ImageClassifier):
     def _check(self, input_shape: Sequence[int]) -> None:
         rules = [(name, getattr(self, name) >= 1, "be at least 1") for name in SIZES]
         rules += [("dropout", 0 <= self.dropout < 1, "be in [0, 1)")]
-        for name, holds, rule in rules:
-            if not holds:
-                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+        self.check_arguments(*rules)
         if self.units % self.heads:
             raise ValueError(f"`units` must be a multiple of `heads`. Received: units={self.units}, heads={self.heads}")
         if len(input_shape) != 3 or min(input_shape[:2]) < self.patch:
@@ -230,10 +228,6 @@ class ViT(ImageClassifier):
     def is_unused(self, name: str) -> bool:
         """Says whether a tensor of an official checkpoint has no effect: the pooler and the mask token."""
         return convert.is_unused(name)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {name: getattr(self, name) for name in (*SIZES, "dropout")}
 
 
 def _rollout(maps: list[Any]) -> Any:
