@@ -24,9 +24,12 @@ TwoStage = Annotated[
 ]
 Uncertainty = Annotated[
     str,
-    option(SURENESS, "Sample the model: mc-dropout, or tta (shifts, brightness); the mean is the prediction."),
+    option(SURENESS, "Sample: mc-dropout, tta (shifts, brightness) or ensemble (of runs); the prediction is the mean."),
 ]
 Samples = Annotated[int, option(SURENESS, "Predictions per image of mc-dropout.")]
+Members = Annotated[
+    list[pathlib.Path] | None, option(SURENESS, "Run that predicts with this one, of ensemble; repeatable.", "--member")
+]
 SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."
 Source = Annotated[str, option(DATA, SOURCE_HELP, "--data", metavar="SOURCE")]
 OtherSource = Annotated[

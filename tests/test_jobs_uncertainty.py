@@ -27,7 +27,7 @@ from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.train import _say_how_sure
-from pipelines.jobs.trained import Trained, calibrate, load_trained
+from pipelines.jobs.trained import Trained, calibrate, load_member, load_model, load_trained
 from pipelines.jobs.uncertainty import measure_sureness, sureness_columns
 from pipelines.run_folder import RunFolder
 
@@ -190,11 +190,73 @@ def test_views_are_samples_of_the_calibrated_model(run):
     assert seen.sureness()["mutual_information"].min() > 0 == once.sureness()["mutual_information"].max()
 
 
+@pytest.fixture
+def member(run, tmp_path):
+    """A second run on the same split, less sure of itself."""
+    other = RunFolder(tmp_path / "second")
+    shutil.copytree(run.path, other.path)
+    model = load_model(other)
+    model.layers[-1].set_weights([weights * 0.3 for weights in model.layers[-1].get_weights()])
+    model.save(other / "model.keras")
+    return other
+
+
+def test_an_ensemble_is_the_mean_of_its_calibrated_runs(run, member, tmp_path):
+    records = load_split(TrainConfig.from_run(run), "test")
+    each = [load_trained(folder).answer(records).probabilities for folder in (run, member)]
+    assert np.abs(each[0] - each[1]).max() > 0.05
+    out, frozen = tmp_path / "answers.csv", set(run.path.glob("*ensemble*"))
+    images = np.stack([records.read(i) for i in range(8)])
+    np.savez(tmp_path / "new.npz", images=images)
+    words = ["predict", str(run.path), str(tmp_path / "new.npz"), "--out", str(out)]
+    assert main([*words, "--uncertainty", "ensemble", "--member", str(member.path)]) == 0
+    table = pd.read_csv(out)
+    np.testing.assert_allclose(table.filter(like="probability_"), np.mean(each, axis=0)[:8], atol=1e-5)
+    assert table["mutual_information"].min() > 0
+    (point,) = set(run.path.glob("operating_point_ensemble_*.json")) - frozen
+    assert point.name.replace("operating_point", "calibration") in {p.name for p in run.path.iterdir()}
+    # Another model in the same folder makes another ensemble, with an operating point of its own.
+    model = load_model(member)
+    model.layers[-1].set_weights([weights * 2 for weights in model.layers[-1].get_weights()])
+    model.save(member / "model.keras")
+    trained = load_trained(run, sampling=Sampling("ensemble", members=(str(member.path),)))
+    assert len(set(run.path.glob("operating_point_ensemble_*.json")) - frozen) == 2
+    assert len(trained.members) == 1 and trained.answer(records).found.mean.shape == (len(records), 2)
+
+
+def test_a_member_that_has_seen_the_test_split_is_refused(run, member):
+    splits = pd.read_csv(member / "splits.csv")
+    seen = splits.index[splits["split"] == "test"][0]
+    sampling = Sampling("ensemble", members=(str(member.path),))
+    for split in ("train", "val"):
+        moved = splits.copy()
+        moved.loc[seen, "split"] = split
+        member.write_text("splits.csv", moved.to_csv(index=False))
+        told = f"--split-file .*splits.csv. Received: .*1 patients of the test split, {splits['patient'][seen]} "
+        with pytest.raises(ValueError, match=told):
+            load_trained(run, sampling=sampling)
+    moved = splits.replace({"split": {"val": "train"}})
+    member.write_text("splits.csv", moved.to_csv(index=False))
+    with pytest.raises(ValueError, match="patients of the val split"):
+        load_trained(run, sampling=sampling)
+    # Of other data nothing is known: the same names may be other patients.
+    member.write_config(member.read_config() | {"data": "elsewhere.npz"})
+    assert load_member(run, member).num_classes == 2
+    with pytest.raises(ValueError, match="looks once"):
+        load_trained(run, protocol="ws-dan", sampling=sampling)
+    (member / "operating_point.json").unlink()
+    with pytest.raises(FileNotFoundError, match="training has not ended.*second"):
+        load_member(run, member)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (["--uncertainty", "ensemble"], "uncertainty='ensemble', members=()"),
+        (["--member", "somewhere"], "uncertainty='none', members=('somewhere',)"),
+        (["--uncertainty", "ensemble", "--member", "nowhere"], "Received: nowhere"),
         (["--uncertainty", "mc-dropout", "--samples", "0"], "`samples` must be at least 1. Received: samples=0"),
-        (["--uncertainty", "guess"], "one of none, mc-dropout, tta. Received: uncertainty='guess'"),
+        (["--uncertainty", "guess"], "one of none, mc-dropout, tta, ensemble. Received: uncertainty='guess'"),
     ],
 )
 def test_bad_sampling_is_named(run, words, text, capfd):

@@ -1,7 +1,7 @@
 """What a model answers for records: probabilities, and how sure it is of them, by one look or by several."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel, to_probabilities
 from medkeras.uncertainty import (
     Calibrated,
+    DeepEnsemble,
     LogitScaling,
     MonteCarloDropout,
     TestTimeAugmentation,
@@ -22,20 +23,29 @@ from pipelines.callbacks import BatchBar, bar
 from pipelines.input_pipeline import InputPipeline
 from pipelines.records import Records
 
+Sampler = Callable[[np.ndarray, int], Uncertainty]
+Models = Sequence[ImageClassifier]
 
-def _by_dropout(model: ImageClassifier, samples: int) -> Callable[[np.ndarray, int], Uncertainty]:
+
+def _by_dropout(model: ImageClassifier, members: Models, samples: int) -> Sampler:
     sampler = MonteCarloDropout(model, samples=samples)
     sampler.model.jit_compile = model.jit_compile
     return lambda images, seed: sampler.predict(images, seed=seed)
 
 
-def _by_views(model: ImageClassifier, samples: int) -> Callable[[np.ndarray, int], Uncertainty]:
+def _by_views(model: ImageClassifier, members: Models, samples: int) -> Sampler:
     sampler = TestTimeAugmentation(model)
     sampler.model.jit_compile = model.jit_compile
     return lambda images, seed: sampler.predict(images)
 
 
-SAMPLERS = {"mc-dropout": _by_dropout, "tta": _by_views}
+def _by_members(model: ImageClassifier, members: Models, samples: int) -> Sampler:
+    ensemble = DeepEnsemble([model, *members])
+    ensemble.model.jit_compile = model.jit_compile
+    return lambda images, seed: ensemble.predict(images)
+
+
+SAMPLERS = {"mc-dropout": _by_dropout, "tta": _by_views, "ensemble": _by_members}
 METHODS = ("none", *SAMPLERS)
 
 
@@ -45,11 +55,12 @@ class Sampling:
 
     Attributes:
         method: `none`, one prediction; `mc-dropout`, see `medkeras.uncertainty.MonteCarloDropout`; `tta`, the default
-            views of `medkeras.uncertainty.TestTimeAugmentation`.
+            views of `medkeras.uncertainty.TestTimeAugmentation`; `ensemble`, see `medkeras.uncertainty.DeepEnsemble`.
         samples: Of `mc-dropout`: predictions per image, at least 1.
+        members: Of `ensemble`: the folders of the runs that predict besides this one, at least one.
 
     Raises:
-        ValueError: If the method is unknown or there is no sample.
+        ValueError: If the method is unknown, there is no sample, an ensemble has no members or something else has.
 
     Example:
         >>> Sampling("mc-dropout", samples=20).suffix, Sampling().suffix
@@ -58,6 +69,7 @@ class Sampling:
 
     method: str = "none"
     samples: int = 50
+    members: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -66,15 +78,21 @@ class Sampling:
             )
         if self.samples < 1:
             raise ValueError(f"`samples` must be at least 1. Received: samples={self.samples}")
+        if (self.method == "ensemble") != bool(self.members):
+            raise ValueError(
+                "`members`, other runs, are of the ensemble that predicts with them. "
+                f"Received: uncertainty={self.method!r}, members={self.members}"
+            )
 
     @property
     def suffix(self) -> str:
-        """What the files of a run that belong to this way of predicting end in."""
-        return "".join(f"_{part}" for part in self.to_dict().values() if part != "none")
+        """What the files of a run that belong to this way of predicting end in; of an ensemble, see `load_trained`."""
+        return "".join(f"_{part}" for name, part in self.to_dict().items() if part != "none" and name != "members")
 
-    def to_dict(self) -> dict[str, str | int]:
-        """Returns what makes a difference: the method, and the samples where their number is free."""
-        return {"method": self.method} | ({"samples": self.samples} if self.method == "mc-dropout" else {})
+    def to_dict(self) -> dict[str, str | int | list[str]]:
+        """Returns what makes a difference: the method, and its samples or members."""
+        own = {"mc-dropout": {"samples": self.samples}, "ensemble": {"members": list(self.members)}}
+        return {"method": self.method} | own.get(self.method, {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +144,7 @@ def answer(
     records: Records,
     *,
     sampling: Sampling | None = None,
+    members: Models = (),
     seed: int = 0,
     batch_size: int = 32,
     console: Console | None = None,
@@ -136,6 +155,7 @@ def answer(
         model: The model; images are brought to its size and channels.
         records: What to predict; labels are not looked at.
         sampling: How; one prediction per image by default.
+        members: The other models of an ensemble.
         seed: Of the samples; with the same batch size, the same seed gives the same ones.
         batch_size: Images per step.
         console: Where the progress is shown; nowhere by default.
@@ -145,7 +165,7 @@ def answer(
             in this way.
     """
     sampling = sampling or Sampling()
-    sampler = SAMPLERS[sampling.method](model, sampling.samples) if sampling.method != "none" else None
+    sampler = SAMPLERS[sampling.method](model, members, sampling.samples) if sampling.method != "none" else None
     own, scaling = model, LogitScaling(model.task)
     if isinstance(model, Calibrated):
         own, scaling = model.classifier, model.scaling
@@ -196,7 +216,7 @@ def _pipeline(model: ImageClassifier, records: Records, batch_size: int) -> Inpu
 
 
 def _sample(
-    sampler: Callable[[np.ndarray, int], Uncertainty],
+    sampler: Sampler,
     model: ImageClassifier,
     records: Records,
     seed: int,

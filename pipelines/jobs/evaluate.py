@@ -54,6 +54,7 @@ def evaluate_run(
     two_stage: str | None = None,
     uncertainty: str = "none",
     samples: int = 50,
+    members: Sequence[str | os.PathLike] = (),
     subgroups: Sequence[str] = (),
     seed: int = 0,
     console: Console | None = None,
@@ -74,7 +75,8 @@ def evaluate_run(
             `pipelines.jobs.trained.load_trained`.
         uncertainty: A way of sampling, see `pipelines.jobs.answers.Sampling`; the prediction is then the mean of the
             samples, with an operating point, sets and a referral threshold of its own.
-        samples: Of that.
+        samples: Of `mc-dropout`.
+        members: Of `ensemble`: the folders of the other runs.
         subgroups: Columns of the data's metadata to measure group by group, such as `sex`, or `age:40,60` with the
             edges of bands; see `pipelines.jobs.subgroups`.
         seed: Seed of the bootstrap and of the samples.
@@ -101,7 +103,7 @@ def evaluate_run(
     console, folder = console or Console(quiet=True), RunFolder(run).open()
     if split not in (None, *SPLITS):
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
-    sampling = Sampling(uncertainty, samples)
+    sampling = Sampling(uncertainty, samples, tuple(map(str, members)))
     with console.status("Loading the model and the data"):
         trained = load_trained(folder, protocol=two_stage, sampling=sampling)
         config = TrainConfig.from_run(folder)

@@ -24,6 +24,7 @@ def predict_run(
     two_stage: str | None = None,
     uncertainty: str = "none",
     samples: int = 50,
+    members: Sequence[str | os.PathLike] = (),
     seed: int = 0,
     batch_size: int = 32,
     console: Console | None = None,
@@ -42,7 +43,8 @@ def predict_run(
         two_stage: A protocol of `medkeras.models.two_stage`, to look twice; see
             `pipelines.jobs.trained.load_trained`.
         uncertainty: A way of sampling, see `pipelines.jobs.answers.Sampling`; the prediction is then the mean.
-        samples: Of that.
+        samples: Of `mc-dropout`.
+        members: Of `ensemble`: the folders of the other runs.
         seed: Of the samples.
         batch_size: Images per step.
         console: Where to print; nothing is printed by default.
@@ -65,7 +67,7 @@ def predict_run(
     console, out = console or Console(quiet=True), pathlib.Path(out)
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
-    folder, sampling = RunFolder(run).open(), Sampling(uncertainty, samples)
+    folder, sampling = RunFolder(run).open(), Sampling(uncertainty, samples, tuple(map(str, members)))
     with console.status("Loading the model"):
         trained = load_trained(folder, protocol=two_stage, sampling=sampling)
     model = trained.model

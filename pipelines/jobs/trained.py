@@ -1,9 +1,12 @@
 """A trained model in use: loading it from a run folder, with all that was chosen for it on validation."""
 
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
+import pandas as pd
 from rich.console import Console
 
 from medkeras.evaluation import OperatingPoint
@@ -20,6 +23,7 @@ __all__ = [
     "calibrate",
     "decisions",
     "load_calibrated",
+    "load_member",
     "load_model",
     "load_trained",
     "predict_records",
@@ -35,18 +39,21 @@ class Trained:
         sampling: How it is asked.
         point: Its operating point.
         calibration: Its prediction sets and what it refers; of a run that was never calibrated, without both.
+        members: The other models of an ensemble.
     """
 
     model: ImageClassifier
     sampling: Sampling
     point: OperatingPoint
     calibration: Calibration
+    members: tuple[ImageClassifier, ...] = ()
 
     def answer(
         self, records: Records, *, seed: int = 0, batch_size: int = 32, console: Console | None = None
     ) -> Answers:
         """Predicts records: see `pipelines.jobs.answers.answer`."""
-        return answer(self.model, records, sampling=self.sampling, seed=seed, batch_size=batch_size, console=console)
+        how = {"sampling": self.sampling, "members": self.members, "seed": seed}
+        return answer(self.model, records, batch_size=batch_size, console=console, **how)
 
 
 def load_model(run: RunFolder) -> ImageClassifier:
@@ -94,15 +101,18 @@ def load_trained(
     What the run chose on validation belongs to one look and one prediction. For two looks, or for samples, it is
     chosen on the run's validation images when it is first asked for, and frozen beside the run's own:
     `operating_point_two_stage_<protocol>.json`, `calibration_mc-dropout_50.json`. Samples are of the model as it is
-    scaled without them.
+    scaled without them, and the models of an ensemble are each scaled as their own run found; what is frozen for an
+    ensemble has the digest of its models in its name.
 
     Raises:
-        FileNotFoundError: If the folder holds no trained run, or there is no operating point yet.
+        FileNotFoundError: If the folder, or a member's, holds no trained run, or there is no operating point yet.
         ValueError: If `model.keras` is damaged, the protocol is unknown, the model has no attention maps or cannot be
-            sampled.
+            sampled, or a member does not fit or has seen images that this run is measured on.
     """
     sampling, model = sampling or Sampling(), load_model(run)
     _check_ended(run)
+    if protocol is not None and sampling.members:
+        raise ValueError(f"An ensemble looks once. Received: two_stage={protocol!r}, members={sampling.members}")
     looks = ""
     if protocol is not None:
         twice = two_stage(model, protocol)
@@ -110,13 +120,49 @@ def load_trained(
         model, looks = twice, f"_two_stage_{protocol}"
         if not (run / f"operating_point{looks}.json").is_file():
             calibrate(run, model, load_split(TrainConfig.from_run(run), "val"), suffix=looks, console=console)
-    base, suffix = _calibration(run, looks, model), looks + sampling.suffix
+    members = tuple(load_member(run, RunFolder(member)) for member in sampling.members)
+    base, suffix = _calibration(run, looks, model), looks + sampling.suffix + _digest(sampling.members)
     model = with_scaling(model, base.scaling)
     if not (run / f"operating_point{suffix}.json").is_file():
         records = load_split(TrainConfig.from_run(run), "val")
-        _freeze(run, suffix, base, records, answer(model, records, sampling=sampling, console=console))
+        answers = answer(model, records, sampling=sampling, members=members, console=console)
+        _freeze(run, suffix, base, records, answers)
     point = OperatingPoint.from_dict(run.read_json(f"operating_point{suffix}.json"))
-    return Trained(model, sampling, point, _calibration(run, suffix, model))
+    return Trained(model, sampling, point, _calibration(run, suffix, model), members)
+
+
+def load_member(run: RunFolder, member: RunFolder) -> ImageClassifier:
+    """Loads the calibrated model of another run, to predict with a run's own.
+
+    Raises:
+        FileNotFoundError: If the member's folder holds no trained run, or its training has not ended.
+        ValueError: If it was trained on, or chosen by, patients of the run's test split, or trained on those of its
+            validation split. Runs on other data are not compared.
+    """
+    model = load_calibrated(member)
+    _check_ended(member)
+    own, other = (TrainConfig.from_run(folder) for folder in (run, member))
+    if (own.data, own.source_options) == (other.data, other.source_options):
+        mine, theirs = (pd.read_csv(folder / "splits.csv", dtype=str) for folder in (run, member))
+        for split, seen in (("test", ("train", "val")), ("val", ("train",))):
+            patients = theirs["patient"][theirs["split"].isin(seen)]
+            common = sorted(set(mine["patient"][mine["split"] == split]) & set(patients))
+            if common:
+                raise ValueError(
+                    "A member must not have seen what an ensemble is measured on: train it with --split-file "
+                    f"{run.path}/splits.csv. Received: {member.path}, which knows {len(common)} patients of the "
+                    f"{split} split, {common[0]} for one"
+                )
+    return model
+
+
+def _digest(members: Sequence[str]) -> str:
+    """Returns what tells an ensemble from others, also after a member was trained anew; nothing without members."""
+    if not members:
+        return ""
+    files = [RunFolder(member) / name for member in members for name in ("model.keras", "calibration.json")]
+    found = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file()))
+    return f"_{found.hexdigest()[:12]}"
 
 
 def calibrate(
