@@ -20,11 +20,18 @@ from medkeras.evaluation import (
     measure_subgroups,
 )
 from pipelines import interval_figures
+from pipelines.jobs import intervals
 from pipelines.jobs.events import events
 from pipelines.jobs.intervals import class_intervals, net_benefit, overall_intervals
 from pipelines.jobs.subgroups import Column, say_what_stands_out, stands_out, subgroup_columns, subgroup_table
 
 NAN = float("nan")
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """A hundred draws show what a thousand do."""
+    monkeypatch.setattr(intervals, "REPEATS", 100)
 
 
 def records(count=400, **columns):
@@ -57,7 +64,7 @@ def test_overall_intervals_are_those_of_the_bootstrap(task):
     patients = np.arange(60) // 2
     found = overall_intervals(labels, scores, task=task, patients=patients, seed=3)
     name = {"binary": "average_precision", "ordinal": "kappa", "multilabel": "auc"}[task]
-    expected = bootstrap(name, labels, scores, task=task, groups=patients, seed=3)
+    expected = bootstrap(name, labels, scores, task=task, groups=patients, repeats=100, seed=3)
     assert found[name] == pytest.approx(expected.to_dict())
     assert found["brier"]["value"] == pytest.approx(brier_score(labels, scores, task=task))
 
