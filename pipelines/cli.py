@@ -15,6 +15,7 @@ from pipelines import cli_options as options
 from pipelines.cli_console import starting
 from pipelines.cli_enhance import enhance
 from pipelines.cli_options import DATA, OUTPUT, SURENESS, TRAINING, option
+from pipelines.cli_report import report
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -448,6 +449,9 @@ def localize(
 
 
 app.command(epilog="Example: medkeras enhance runs/first scans/ --upscaler ldm --out enhanced")(enhance)
+
+
+app.command(epilog="Example: medkeras report runs/first runs/second")(report)
 
 
 @app.command(epilog="Example: medkeras export runs/first --to saved_models")

@@ -1,0 +1,231 @@
+"""The report: what a run is worth, on one page that can be sent to whoever must trust it."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from medkeras.explain import default_map, map_names, saliency_maps
+from medkeras.explain.regions import CLASS_MAPS
+from medkeras.models import ImageClassifier
+from medkeras.tasks import is_multilabel
+from pipelines.decode import fit
+from pipelines.jobs.calibration import decision_losses
+from pipelines.jobs.compare import compare_runs
+from pipelines.jobs.config import TrainConfig, load_split
+from pipelines.jobs.predictions import Predictions, read_predictions
+from pipelines.jobs.trained import load_calibrated
+from pipelines.records import SPLITS, Records
+from pipelines.report import curves
+from pipelines.report.card import render_card
+from pipelines.report.facts import read_facts
+from pipelines.report.page import render_page
+from pipelines.report.pictures import Picture, choose, make_picture
+from pipelines.report.sections import words
+from pipelines.report.svg import Chart
+from pipelines.run_folder import RunFolder
+
+UNSURE = "normalized_entropy"
+
+
+def report_run(
+    run: str | os.PathLike,
+    others: Sequence[str | os.PathLike] = (),
+    out: str | os.PathLike | None = None,
+    *,
+    pictures: int = 6,
+    seed: int = 0,
+    console: Console | None = None,
+) -> pathlib.Path:
+    """Writes the report of a run: `report.html`, `model_card.md` and `report/metrics.json`.
+
+    All three say the same; the page needs no other file and no network. What the run folder does not have is named on
+    the page with the command that makes it. What only the authors know comes from `report.yaml` in the run folder:
+    see `pipelines.report.author`.
+
+    Args:
+        run: A run folder.
+        others: Runs to compare it with, evaluated on the same images: see `pipelines.jobs.compare.compare_runs`.
+        out: Folder to write to; the run folder by default.
+        pictures: Images to show of each group (right, wrong, least sure); 0 keeps every image out of the page.
+        seed: Of the choice of images and of the comparison's bootstrap.
+        console: Where to print; nothing is printed by default.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        FileNotFoundError: If a folder holds no trained run.
+        ValueError: If `pictures` is negative, or a file of the run is damaged.
+        OSError: If `out` cannot be written.
+
+    Example:
+        >>> report_run("no-such-run")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
+    """
+    console = console or Console(quiet=True)
+    if pictures < 0:
+        raise ValueError(f"`pictures` must be at least 0. Received: pictures={pictures}")
+    folder, compared = RunFolder(run).open(), [RunFolder(other).open() for other in others]
+    facts = read_facts(folder, called=run)
+    predictions = read_predictions(folder.path) if facts["evaluation"] else None
+    shown, note = [], _no_pictures(facts, pictures)
+    with console.status("Drawing"):
+        if not note:
+            try:
+                shown, note = _pictures(folder, facts, predictions, pictures, seed)
+            except (ValueError, OSError) as error:
+                note = f"The images cannot be shown: {' '.join(str(error).split())}"
+        charts = _charts(folder, facts, predictions)
+        facts["comparisons"] = [_compare(folder, other, seed) for other in compared]
+    target = folder if out is None else RunFolder(out)
+    page = target.write_text("report.html", render_page(facts, charts, shown, note=note))
+    target.write_text("model_card.md", render_card(facts))
+    target.write_json("report/metrics.json", facts)
+    _print(console, facts, page)
+    return page
+
+
+def _charts(folder: RunFolder, facts: dict[str, Any], predictions: Predictions | None) -> dict[str, list[Chart]]:
+    charts = {"history": curves.history_charts(facts["history"]) if facts["history"] else []}
+    if (folder / "decision_curve.csv").is_file():
+        table = pd.read_csv(folder / "decision_curve.csv", dtype={"class": str}, keep_default_na=False, na_values={})
+        charts["decision"] = curves.decision_charts(table)
+    if predictions is None:
+        return charts
+    labels, found = predictions.labels, predictions.probabilities
+    about = {"task": predictions.task, "class_names": predictions.class_names}
+    charts["ranking"] = curves.ranking_charts(
+        labels, found, predictions.decisions, patients=predictions.patients, **about
+    )
+    losses = decision_losses(labels, predictions.decisions, task=predictions.task)
+    if not np.isnan(losses).all():
+        charts["sureness"] = [
+            curves.reliability_chart(labels, found, **about),
+            curves.risk_chart(losses, _unsure(folder)),
+        ]
+    return charts
+
+
+def _unsure(folder: RunFolder) -> np.ndarray:
+    return pd.read_csv(folder / "predictions.csv", usecols=[UNSURE])[UNSURE].to_numpy()
+
+
+def _no_pictures(facts: dict[str, Any], pictures: int) -> str:
+    """Returns why there are no pictures, if that is known beforehand."""
+    if facts["evaluation"] is None:
+        return "Images are chosen by how they were decided, which medkeras evaluate finds out."
+    if not pictures:
+        return "Images were left out of this report."
+    if facts["evaluation"]["split"] not in SPLITS:
+        return "The images are of another source, and are not shown."
+    return ""
+
+
+def _pictures(
+    folder: RunFolder, facts: dict[str, Any], predictions: Predictions, count: int, seed: int
+) -> tuple[list[Picture], str]:
+    """Returns the gallery, and what to say of its maps."""
+    model = load_calibrated(folder)
+    facts["model"] |= {"parameters": model.count_params(), "input": list(model.image_shape)}
+    records = load_split(TrainConfig.from_run(folder), facts["evaluation"]["split"])
+    table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
+    losses = np.nan_to_num(decision_losses(predictions.labels, predictions.decisions, task=predictions.task))
+    groups = choose(losses > 0, _unsure(folder), table["label"].to_numpy(), count=count, seed=seed)
+    rows = list(dict.fromkeys(row for found in groups.values() for row in found))
+    place = {name: k for k, name in enumerate(records.table["id"].astype(str))}
+    of = {row: place[table["id"][row]] for row in rows}
+    images = np.stack([fit(records.read(of[row]), model.image_shape) for row in rows])
+    maps, note = _maps(model, images, [_asked(predictions, row) for row in rows], facts)
+    shown = []
+    for group, found in groups.items():
+        for row in found:
+            k = rows.index(row)
+            picture = make_picture(
+                group,
+                table["id"][row],
+                _lines(table.iloc[row], predictions, row),
+                image=images[k],
+                values=None if maps is None else maps[k],
+                mask=_mask(records, of[row], model),
+            )
+            shown.append(picture)
+    return shown, note
+
+
+def _asked(predictions: Predictions, row: int) -> int:
+    """Returns the class or label that an image's map is of: the decided one, or the label nearest to one half."""
+    if is_multilabel(predictions.task):
+        return int(np.abs(predictions.probabilities[row] - 0.5).argmin())
+    return int(predictions.decisions[row])
+
+
+def _maps(
+    model: ImageClassifier, images: np.ndarray, asked: list[int], facts: dict[str, Any]
+) -> tuple[np.ndarray | None, str]:
+    """Returns the maps of images, and what to say of them."""
+    measured = (facts["localization"] or {}).get("maps", {})
+    known = [name for name in measured if name in map_names(model)]
+    # The map that was best at finding what experts drew is the one to look at.
+    name = max(known, key=lambda point: measured[point]["iou"]["value"], default=None)
+    try:
+        name = name or default_map(model)
+    except ValueError:
+        return None, "This model has no map of where it looked."
+    maps = saliency_maps(model, images, point=name, target=np.array(asked) if name in CLASS_MAPS else None)
+    of = {"attention": "where the model looked", "class_map": "what spoke for the decided class (Grad-CAM)"}
+    of["evidence_map"] = "what spoke for the decided class (HiResCAM)"
+    says = f"Maps show {of.get(name, words(name))}, relative to the largest value in each image. "
+    if name in measured:
+        iou = measured[name]["iou"]["value"]
+        says += f"Against lesions that experts drew, their mean IoU is {iou:.3f}: read them as hints of that quality. "
+    else:
+        says += "They have not been checked against expert outlines in this run. "
+    return maps, says + "A green line is the lesion’s true outline, where there is one."
+
+
+def _lines(row: pd.Series, predictions: Predictions, k: int) -> tuple[tuple[str, str], ...]:
+    """Returns what is written below a picture."""
+    lines = [("true", _listed(row["label"])), ("decided", _listed(row["prediction"]))]
+    asked = _asked(predictions, k)
+    name, value = predictions.class_names[asked], predictions.probabilities[k, asked]
+    lines.append(("probability", f"{value:.3f}" + (f" of {name}" if is_multilabel(predictions.task) else "")))
+    lines.append(("entropy", f"{float(row[UNSURE]):.0%} of the largest".replace("%", " %")))
+    lines += [("set", _listed(row["set"]))] if "set" in row else []
+    return tuple(lines + ([("advice", row["decision"])] if "decision" in row else []))
+
+
+def _listed(names: str) -> str:
+    return names.replace("|", ", ") or "none"
+
+
+def _mask(records: Records, i: int, model: ImageClassifier) -> np.ndarray | None:
+    if records.read_mask is None:
+        return None
+    return fit(records.read_mask(i), (*model.image_shape[:-1], 1))[..., 0] > 0.5
+
+
+def _compare(folder: RunFolder, other: RunFolder, seed: int) -> dict[str, Any]:
+    """Returns what differs between two runs, or why they cannot be compared."""
+    names = {"first": folder.path.resolve().name, "second": other.path.resolve().name}
+    try:
+        return compare_runs(folder.path, other.path, seed=seed) | names
+    except (ValueError, FileNotFoundError) as error:
+        return names | {"reason": f"Not compared. {' '.join(str(error).split())}"}
+
+
+def _print(console: Console, facts: dict[str, Any], page: pathlib.Path) -> None:
+    for row in facts["missing"]:
+        console.print(
+            f"not in the report: {row['what']}; {row['command']}", style="yellow", markup=False, soft_wrap=True
+        )
+    open_ = sum(value is None for value in facts["author"].values())
+    if open_:
+        console.print(f"{open_} fields of report.yaml are to be filled in by the authors", highlight=False)
+    console.print(f"report in {page}", highlight=False, soft_wrap=True)

@@ -1,0 +1,221 @@
+"""What a run folder says, gathered once: the page, the model card and the JSON file are views of it."""
+
+import os
+import pathlib
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipelines.records import SPLITS
+from pipelines.report.author import read_author
+from pipelines.report.headline import headlines
+from pipelines.run_folder import RunFolder
+
+CLASS_MEASURES = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
+LOCALIZED = ("iou", "dice", "pointing", "energy")
+
+
+def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> dict[str, Any]:
+    """Reads a run folder.
+
+    Args:
+        run: The folder; it holds `config.yaml` at least.
+        called: The folder as the commands to reproduce name it; its path by default.
+
+    Returns:
+        `run`, `title`, `author` (see `pipelines.report.author`), `model`, `data`, `evaluation`, `headline`, `classes`,
+        `confusion`, `operating_point`, `calibration`, `subgroups`, `errors`, `history`, `localization`,
+        `environment`, `config` and `commands`, all of plain values; what the folder does not have is None, and
+        `missing` has a row for it: `part`, `what` and the `command` that makes it.
+
+    Raises:
+        FileNotFoundError: If there is no `config.yaml`.
+        ValueError: If a file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> run = RunFolder(tempfile.mkdtemp())
+        >>> _ = run.write_config({"data": "phantom", "model": "focusnet2d"})
+        >>> facts = read_facts(run, called="runs/a")
+        >>> facts["model"]["name"], facts["missing"][0]["command"]
+        ('focusnet2d', 'medkeras evaluate runs/a')
+    """
+    config, metrics = run.read_config(), _json(run, "metrics.json")
+    called = shlex.quote(os.fspath(called or run.path))
+    author, environment = read_author(run), _json(run, "environment.json")
+    localization = _json(run, "localization/localization.json")
+    facts = {
+        "run": run.path.resolve().name,
+        "author": author,
+        "config": config,
+        "model": {name: config.get(name) for name in ("pretrained", "training", "recipe")} | {"name": config["model"]},
+        "data": _data(run, config, metrics),
+        "evaluation": metrics and {key: metrics.get(key) for key in ("split", "count", "patients", "uncertainty")},
+        "headline": [] if metrics is None else headlines(metrics),
+        "overall": metrics and metrics.get("intervals"),
+        "classes": None if metrics is None else _classes(metrics),
+        "confusion": None if metrics is None else _confusion(metrics),
+        "operating_point": _json(run, "operating_point.json"),
+        "calibration": metrics and metrics.get("calibration"),
+        "calibrated": _json(run, "calibration.json"),
+        "subgroups": _rows(run, "subgroups.csv"),
+        "errors": _rows(run, "errors.csv"),
+        "history": _columns(run, "history.csv"),
+        "localization": localization and _localization(localization),
+        "environment": environment,
+    }
+    facts["title"] = " ".join(author["title"]) if author["title"] else f"{config['model']} on {facts['data']['source']}"
+    facts["commands"] = _commands(environment, called, facts)
+    return facts | {"missing": _missing(facts, called)}
+
+
+def source_name(data: str) -> str:
+    """Returns the name of a source without the folders that it lies in, which are nobody's business.
+
+    Example:
+        >>> source_name("/home/a/scans"), source_name("dicom:/home/a/scans"), source_name("phantom:multiclass")
+        ('scans', 'dicom:scans', 'phantom:multiclass')
+    """
+    kind, colon, rest = data.partition(":")
+    return f"{kind}{colon}{pathlib.PurePath(rest).name}" if colon else pathlib.PurePath(data).name
+
+
+def _json(run: RunFolder, name: str) -> Any:
+    if not (run / name).is_file():
+        return None
+    try:
+        return run.read_json(name)
+    except ValueError as error:
+        raise ValueError(f"A run's files are whole. Received: {run / name}, {error}") from error
+
+
+def _table(run: RunFolder, name: str, **options: Any) -> pd.DataFrame | None:
+    if not (run / name).is_file():
+        return None
+    try:
+        return pd.read_csv(run / name, **options)
+    except (ValueError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"A run's files are whole. Received: {run / name}, {error}") from error
+
+
+def _rows(run: RunFolder, name: str) -> list[dict[str, Any]] | None:
+    names = {"class": str, "column": str, "group": str, "id": str, "patient": str, "label": str, "decided": str}
+    table = _table(run, name, dtype=names, keep_default_na=False, na_values={})
+    if table is None:
+        return None
+    # Only in numbers is a blank one that is not known: a class may be called NA.
+    for column in table.columns.difference([*names, "stands_out", "is_small"]):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    return [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _columns(run: RunFolder, name: str) -> dict[str, list[float]] | None:
+    table = _table(run, name)
+    return None if table is None or not len(table) else {str(key): table[key].tolist() for key in table}
+
+
+def _data(run: RunFolder, config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    table = _table(run, "splits.csv", dtype=str, keep_default_na=False)
+    names = metrics["class_names"] if metrics else _names(table)
+    return {
+        "source": source_name(config["data"]),
+        "options": {key: _short(value) for key, value in (config.get("source_options") or {}).items()},
+        "task": metrics["task"] if metrics else config.get("task"),
+        "class_names": names,
+        "counts": None if table is None else _counts(table, names),
+        "leakage": _leakage(run, config),
+        "rejected": len(_table(run, "rejected.csv", dtype=str)) if (run / "rejected.csv").is_file() else 0,
+        **{name: config.get(name) for name in ("image_size", "channels", "preprocess", "augment", "balance")},
+        "grouped_duplicates": bool(config.get("group_duplicates")),
+        "split_from": "a file" if config.get("split_file") else "patients",
+        "folds": config.get("folds"),
+        "fold": config.get("fold"),
+    }
+
+
+def _short(value: Any) -> Any:
+    """Returns a value without folders, if it is a path."""
+    return pathlib.PurePath(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
+
+def _names(table: pd.DataFrame | None) -> list[str]:
+    return [] if table is None else sorted({name for label in table["label"] for name in label.split("|") if name})
+
+
+def _counts(table: pd.DataFrame, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Returns images, patients and images of each class of each split."""
+    counts = {}
+    for split in [name for name in SPLITS if name in set(table["split"])]:
+        own = table[table["split"] == split]
+        single = own["label"].isin(names).all()
+        of = own["label"].map(lambda label: [label]) if single else own["label"].str.split("|")
+        found = of.explode().value_counts()
+        counts[split] = {
+            "images": len(own),
+            "patients": int(own["patient"].nunique()),
+            "classes": {name: int(found.get(name, 0)) for name in names},
+        }
+    return counts
+
+
+def _leakage(run: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns whether was looked for leaks, and how many of each kind there are between which splits."""
+    table = _table(run, "leakage.csv", dtype=str, keep_default_na=False)
+    if table is None:
+        return {"looked": False, "found": None}
+    counts = table.groupby(["kind", "split_a", "split_b"], sort=False).size()
+    found = [{"kind": k, "first": a, "second": b, "count": int(count)} for (k, a, b), count in counts.items()]
+    return {"looked": True, "found": found}
+
+
+def _classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns each class or label with its measures at the operating point, with intervals where there are any."""
+    decided, intervals = metrics.get("operating_point", metrics), metrics.get("class_intervals", {})
+    rows = []
+    for name in metrics["class_names"]:
+        row, own = metrics["per_class"][name] | decided["per_class"][name], intervals.get(name, {})
+        measures = {key: own.get(key) or {"value": row.get(key)} for key in CLASS_MEASURES}
+        rows.append({"name": name, "images": row["support"], "measures": measures})
+    return rows
+
+
+def _confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the counts of decisions at the operating point, one matrix or one for each label."""
+    decided = metrics.get("operating_point", metrics)
+    kept = {key: decided[key] for key in ("confusion_matrix", "confusion_matrices") if key in decided}
+    return kept | {"accuracy": decided.get("accuracy"), "names": metrics["class_names"]}
+
+
+def _localization(found: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("split", "with_lesion", "without_lesion", "lesion_lost_in_resizing", "patients", "threshold_from")
+    maps = {
+        name: {key: result.get(key) for key in ("threshold", "area", "centre", *LOCALIZED)}
+        for name, result in found["maps"].items()
+    }
+    return {key: found.get(key) for key in kept} | {"maps": maps}
+
+
+def _commands(environment: Mapping[str, Any] | None, called: str, facts: Mapping[str, Any]) -> list[str]:
+    """Returns the commands that made the run, as far as they are known."""
+    words = (environment or {}).get("command") or []
+    made = [shlex.join([pathlib.PurePath(words[0]).name, *words[1:]])] if words else []
+    made += [f"medkeras evaluate {called}"] if facts["evaluation"] else []
+    made += [f"medkeras localize {called}"] if facts["localization"] else []
+    return [*made, f"medkeras report {called}"]
+
+
+def _missing(facts: Mapping[str, Any], called: str) -> list[dict[str, str]]:
+    """Returns what the folder does not have, and the command that makes it."""
+    train, evaluate = f"medkeras train ... --run {called}", f"medkeras evaluate {called}"
+    parts = [
+        ("evaluation", "measures on images that training has not seen", evaluate),
+        ("subgroups", "whether it is as good for every group of patients", f"{evaluate} with subgroups"),
+        ("localization", "whether its maps find what experts drew", f"medkeras localize {called}"),
+        ("calibrated", "calibration, prediction sets and referral", train),
+        ("history", "the course of the training", train),
+        ("environment", "versions and machine", train),
+    ]
+    gone = [{"part": part, "what": what, "command": command} for part, what, command in parts if not facts[part]]
+    return gone + ([] if facts["data"]["counts"] else [{"part": "data", "what": "the splits", "command": train}])

@@ -1,0 +1,93 @@
+"""The page: one HTML file that needs no other, and reaches for nothing outside itself."""
+
+import base64
+import hashlib
+import string
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from pipelines.report import sections
+from pipelines.report.markup import Markup, join, tag
+from pipelines.report.pictures import Picture
+from pipelines.report.svg import Chart
+
+NOTICE = "For research. This is not a medical device, and this report does not show that it is fit for clinical use."
+
+
+def render_page(
+    facts: Mapping[str, Any],
+    charts: Mapping[str, Sequence[Chart]],
+    pictures: Sequence[Picture],
+    *,
+    note: str = "",
+) -> str:
+    """Returns the page as HTML.
+
+    Args:
+        facts: See `pipelines.report.facts.read_facts`; with `comparisons`, which is empty for a single run.
+        charts: `ranking`, `decision`, `sureness` and `history`, as far as there are any.
+        pictures: Of the gallery.
+        note: What stands above the gallery.
+
+    Example:
+        >>> import tempfile
+        >>> from pipelines.report.facts import read_facts
+        >>> from pipelines.run_folder import RunFolder
+        >>> run = RunFolder(tempfile.mkdtemp())
+        >>> _ = run.write_config({"data": "phantom", "model": "focusnet2d"})
+        >>> page = render_page(read_facts(run) | {"comparisons": []}, {}, [])
+        >>> page[:15], "<title>focusnet2d on phantom</title>" in page
+        ('<!doctype html>', True)
+    """
+    made = {
+        "summary": sections.summary(facts),
+        "authors": sections.authors(facts),
+        "data": sections.data(facts),
+        "performance": sections.performance(facts, charts),
+        "decisions": sections.decisions(facts),
+        "sureness": sections.sureness(facts, charts),
+        "subgroups": sections.subgroups(facts),
+        "gallery": sections.gallery(facts, pictures, note),
+        "localization": sections.localization(facts),
+        "training": sections.training(facts, charts),
+        "comparison": sections.comparison(facts) if facts["comparisons"] else None,
+        "statements": sections.statements(facts),
+        "checklist": sections.checklist(facts),
+        "reproduce": sections.reproduce(facts),
+    }
+    made = {name: body for name, body in made.items() if body is not None}
+    links = [tag("li", tag("a", sections.TITLES[name], href=f"#{name}")) for name in made]
+    script = _part("script.js")
+    return string.Template(_part("template.html")).substitute(
+        title=join([facts["title"]]),
+        policy=_policy(script),
+        style=_part("style.css"),
+        script=script,
+        about=join([_about(facts)]),
+        notice=NOTICE,
+        links=join(links),
+        sections=join(_section(name, body) for name, body in made.items()),
+    )
+
+
+def _part(name: str) -> str:
+    return (resources.files("pipelines.report") / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """Returns the content security policy: no network, and no script but the page's own."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def _about(facts: Mapping[str, Any]) -> str:
+    found = facts["data"]
+    names = ", ".join(found["class_names"][:6]) + (", …" if len(found["class_names"]) > 6 else "")
+    says = [f"Run {facts['run']}", f"model {facts['model']['name']}", f"data {found['source']}"]
+    return " · ".join([*says, *([names] if names else [])])
+
+
+def _section(name: str, body: Markup) -> Markup:
+    return tag("section", tag("h2", sections.TITLES[name], id=f"{name}-title"), body, id=name,
+               aria_labelledby=f"{name}-title")  # fmt: skip
