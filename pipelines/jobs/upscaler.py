@@ -62,7 +62,8 @@ def train_upscaler(config: UpscalerConfig, *, console: Console | None = None) ->
     with console.status(f"Loading {config.data}"):
         data = _load(config)
         upscaler = LDMUpscaler.from_preset(config.preset, channels=data.info.image_shape[-1])
-        check_crop(config.crop, upscaler, data.info.image_shape)
+        multiple, least = (upscaler.factor * edge for edge in (upscaler.unet.factor, upscaler.smallest))
+        check_crop(config.crop, data.info.image_shape, multiple=multiple, least=least)
     run.write_config(config.to_dict())
     run.write_json("environment.json", environment())
     run.write_text("splits.csv", data.info.manifest.to_csv(index=False))
@@ -71,7 +72,7 @@ def train_upscaler(config: UpscalerConfig, *, console: Console | None = None) ->
     _write_history(run, rows)
     rows += [{"stage": "denoiser", **row} for row in _train_denoiser(upscaler, data, config, validation, console)]
     _write_history(run, rows)
-    metrics = quality(upscaler, validation, steps=config.steps, eta=config.eta, seed=config.seed)
+    metrics = quality(upscaler, validation, **_sampling(config))
     run.write_json("metrics.json", {"images": len(validation), "psnr": metrics})
     with atomic_path(run / "upscaler") as folder:
         upscaler.save(folder)
@@ -80,21 +81,26 @@ def train_upscaler(config: UpscalerConfig, *, console: Console | None = None) ->
     return run
 
 
-def check_crop(crop: int, upscaler: LDMUpscaler, image_shape: tuple[int, ...]) -> None:
+def check_crop(crop: int, image_shape: tuple[int, ...], *, multiple: int, least: int) -> None:
     """Checks that crops fit into the images and the upscaler.
+
+    Args:
+        crop: Pixels per side.
+        image_shape: `(height, width, channels)` of the images.
+        multiple: What the upscaler needs edges to be multiples of.
+        least: Shortest edge that it takes.
 
     Raises:
         ValueError: If images are volumes or smaller than the crop, or the upscaler cannot take the crop.
 
     Example:
-        >>> check_crop(60, LDMUpscaler.from_preset("ldm_4x_tiny"), (64, 64, 3))
+        >>> check_crop(60, (64, 64, 3), multiple=8, least=32)
         Traceback (most recent call last):
         ...
         ValueError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
     """
     if len(image_shape) != 3:
         raise ValueError(f"An upscaler takes images. Received: volumes with shape {image_shape}")
-    multiple, least = upscaler.factor * upscaler.unet.factor, upscaler.factor * upscaler.smallest
     if crop % multiple or not least <= crop <= min(image_shape[:2]):
         raise ValueError(
             f"`crop` must be a multiple of {multiple}, at least {least} and at most {min(image_shape[:2])}, the "
@@ -142,6 +148,10 @@ def _load(config: UpscalerConfig) -> Splits:
     )
 
 
+def _sampling(config: UpscalerConfig) -> dict[str, Any]:
+    return {"steps": config.steps, "eta": config.eta, "seed": config.seed, "batch_size": config.batch_size}
+
+
 def _some(data: Splits, count: int) -> np.ndarray:
     """Returns validation images from all over the split, which is often in the order of its classes."""
     images, _ = data.arrays("val")
@@ -171,7 +181,7 @@ def _train_denoiser(
 ) -> list[dict[str, Any]]:
     """Trains the denoiser and gives it the weights of its best epoch; returns the history."""
     training, crops = DiffusionTraining(upscaler, seed=config.seed), _crops(data, config, stage=1)
-    keep = KeepBestRestored(upscaler, validation, steps=config.steps, eta=config.eta, seed=config.seed)
+    keep = KeepBestRestored(upscaler, validation, **_sampling(config))
     history = _fit(training, crops, data, config, config.epochs, validation, [keep], console, ema=config.ema)
     keep.take_best()
     return history
