@@ -3,11 +3,11 @@
     python benchmarks/super_resolution.py --data ../shared/data/nih_cxr_1000 --run runs/upscaler
 
 Images are made smaller by a factor of 4 (`medkeras.super_resolution.degrade`), and restored: by the upscaler with each
-of several settings, of which the one with the best PSNR on validation is named; by bicubic and Lanczos interpolation of OpenCV;
-and, as what no upscaler of this autoencoder can be expected to pass, by the autoencoder from the large image itself.
-PSNR and SSIM (Gaussian window) of the test images are averaged per patient; the intervals are of the difference to
-bicubic interpolation, paired, over draws of patients. More samples are averaged because the mean of what is likely has
-a smaller squared error than any one sample.
+of several settings, of which the one with the best PSNR on validation is named; by bicubic and Lanczos interpolation
+of OpenCV; and, as what no upscaler of this autoencoder can be expected to pass, by the autoencoder from the large image
+itself. PSNR and SSIM (Gaussian window) of the test images are averaged per patient; the intervals are of the difference
+to bicubic interpolation, paired, over draws of patients. More samples are averaged because the mean of what is likely
+has a smaller squared error than any one sample.
 
 A stopped training begins anew; where RUN holds an upscaler already, only the measurement is made.
 """
