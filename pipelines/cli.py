@@ -327,6 +327,10 @@ def evaluate(
     uncertainty: options.Uncertainty = "none",
     samples: options.Samples = 50,
     members: options.Members = None,
+    subgroups: Annotated[
+        list[str] | None,
+        typer.Option("--subgroup", help="Column to measure by: sex, or age:40,60 with edges of bands; repeatable."),
+    ] = None,
     patient_pattern: options.PatientPattern = None,
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
@@ -347,10 +351,27 @@ def evaluate(
             uncertainty=uncertainty,
             samples=samples,
             members=members or (),
+            subgroups=subgroups or (),
             seed=seed,
             console=console,
             **chosen,
         )
+
+
+@app.command(epilog="Example: medkeras compare runs/first runs/second")
+def compare(
+    first: options.Run,
+    second: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Another, evaluated on the same images.")],
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder of the results; RUN/comparisons/<second> by default.")
+    ] = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Compare two evaluated runs image by image: which is better, by how much, and whether chance would do as well."""
+    with starting() as console:
+        from pipelines.jobs.compare import compare_runs
+
+        compare_runs(first, second, out=out, seed=seed, console=console)
 
 
 @app.command(epilog="Example: medkeras predict runs/first scans/ --out predictions.csv")

@@ -87,10 +87,12 @@ def test_help_needs_no_tensorflow_and_names_every_command():
         "recipes",
         "train",
         "evaluate",
+        "compare",
         "predict",
         "explain",
         "localize",
         "enhance",
+        "report",
         "export",
     ],
 )
