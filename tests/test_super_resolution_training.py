@@ -258,7 +258,7 @@ unet = UNet(in_channels=3, out_channels=2, widths=(4,), depth=1, attention_level
 first, second = VQVAETraining(vqvae), DiffusionTraining(LDMUpscaler(unet, vqvae), seed=0)
 for training, term in ((first, "reconstruction"), (second, "loss")):
     vqvae.trainable = training is first
-    training.compile(keras.optimizers.Adam(2e-2))
+    training.compile(keras.optimizers.SGD(0.1))
     losses = training.fit(images, epochs=20, verbose=0).history[term]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5]), losses
 print("trained")
