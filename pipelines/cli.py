@@ -16,6 +16,7 @@ from pipelines.cli_console import starting
 from pipelines.cli_enhance import enhance
 from pipelines.cli_options import DATA, OUTPUT, SURENESS, TRAINING, option
 from pipelines.cli_report import report
+from pipelines.cli_upscaler import train_upscaler
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -470,8 +471,9 @@ def localize(
 
 
 app.command(epilog="Example: medkeras enhance runs/first scans/ --upscaler ldm --out enhanced")(enhance)
-
-
+app.command(
+    "train-upscaler", epilog="Example: medkeras train-upscaler --data scans/ --run runs/up --preset ldm_4x_small"
+)(train_upscaler)
 app.command(epilog="Example: medkeras report runs/first runs/second")(report)
 
 

@@ -92,6 +92,7 @@ def test_help_needs_no_tensorflow_and_names_every_command():
         "explain",
         "localize",
         "enhance",
+        "train-upscaler",
         "report",
         "export",
     ],
