@@ -17,7 +17,7 @@ def report(
     out: Annotated[pathlib.Path | None, typer.Option(help="Folder to write to; RUN by default.")] = None,
     pictures: Annotated[
         int, typer.Option(help="Images to show: so many right, wrong and least sure ones; 0 for none.")
-    ] = 6,
+    ] = 4,
     seed: Seed = 0,
 ) -> None:
     """Write a run's report: one HTML page, a model card and the numbers behind both."""

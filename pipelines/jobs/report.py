@@ -23,9 +23,9 @@ from pipelines.records import SPLITS, Records
 from pipelines.report import curves
 from pipelines.report.card import render_card
 from pipelines.report.facts import read_facts
+from pipelines.report.names import words
 from pipelines.report.page import render_page
 from pipelines.report.pictures import Picture, choose, make_picture
-from pipelines.report.sections import words
 from pipelines.report.svg import Chart
 from pipelines.run_folder import RunFolder
 
@@ -37,7 +37,7 @@ def report_run(
     others: Sequence[str | os.PathLike] = (),
     out: str | os.PathLike | None = None,
     *,
-    pictures: int = 6,
+    pictures: int = 4,
     seed: int = 0,
     console: Console | None = None,
 ) -> pathlib.Path:
@@ -137,7 +137,14 @@ def _pictures(
     records = load_split(TrainConfig.from_run(folder), facts["evaluation"]["split"])
     table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
     losses = np.nan_to_num(decision_losses(predictions.labels, predictions.decisions, task=predictions.task))
-    groups = choose(losses > 0, _unsure(folder), table["label"].to_numpy(), count=count, seed=seed)
+    groups = choose(
+        losses > 0,
+        _unsure(folder),
+        table["label"].to_numpy(),
+        patients=predictions.patients,
+        count=count,
+        seed=seed,
+    )
     rows = list(dict.fromkeys(row for found in groups.values() for row in found))
     place = {name: k for k, name in enumerate(records.table["id"].astype(str))}
     of = {row: place[table["id"][row]] for row in rows}
@@ -187,7 +194,10 @@ def _maps(
         says += f"Against lesions that experts drew, their mean IoU is {iou:.3f}: read them as hints of that quality. "
     else:
         says += "They have not been checked against expert outlines in this run. "
-    return maps, says + "A green line is the lesion’s true outline, where there is one."
+    return (
+        maps,
+        says + "A green line is the lesion’s true outline, where there is one. No patient is shown twice in a group.",
+    )
 
 
 def _lines(row: pd.Series, predictions: Predictions, k: int) -> tuple[tuple[str, str], ...]:

@@ -7,8 +7,9 @@ from typing import Any
 from pipelines.report.author import FIELDS
 from pipelines.report.checklist import answers
 from pipelines.report.markup import ABSENT, is_absent
+from pipelines.report.names import words
 from pipelines.report.page import NOTICE
-from pipelines.report.sections import TITLES, words
+from pipelines.report.sections import TITLES
 
 Facts = Mapping[str, Any]
 

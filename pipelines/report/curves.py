@@ -16,6 +16,7 @@ from medkeras.evaluation import (
     sensitivity_at,
 )
 from medkeras.uncertainty import risk_coverage
+from pipelines.report.names import words
 from pipelines.report.svg import Chart, Line
 
 PLACES = np.linspace(0, 1, 51)  # Of a band.
@@ -79,9 +80,10 @@ def reliability_chart(labels: np.ndarray, probabilities: np.ndarray, *, task: st
     found = reliability(labels, probabilities, task=task, bins=10)
     is_filled = found.count > 0
     what = {"binary": class_names[-1], "multilabel": "a label"}.get(task, "the predicted class")
-    line = Line("this run", found.confidence[is_filled], found.frequency[is_filled], color=0, marked=True)
+    marks = 2 + 6 * np.sqrt(found.count / found.count.sum())[is_filled]
+    line = Line("this run", found.confidence[is_filled], found.frequency[is_filled], color=0, marks=marks)
     ideal = Line("ideal", UNIT, UNIT, color=None, dashed=True)
-    says = "Where it says 80 %, eight of ten should be so: on the diagonal. Points may rest on few images."
+    says = "Where it says 80 %, eight of ten should be so: on the diagonal. Larger dots rest on more images."
     return Chart("Reliability", [ideal, line], f"probability of {what}", "how often it is so", says, UNIT, UNIT)
 
 
@@ -139,7 +141,7 @@ def history_charts(history: Mapping[str, Sequence[float]]) -> list[Chart]:
         lines = [Line("training", epochs, history[name], color=0)]
         if f"val_{name}" in history:
             lines.append(Line("validation", epochs, history[f"val_{name}"], color=1, dashed=True))
-        charts.append(Chart(name, lines, "epoch", name))
+        charts.append(Chart(words(name), lines, "epoch", words(name)))
     return charts
 
 

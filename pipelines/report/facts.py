@@ -45,7 +45,7 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
     config, metrics = run.read_config(), _json(run, "metrics.json")
     called = shlex.quote(os.fspath(called or run.path))
     author, environment = read_author(run), _json(run, "environment.json")
-    localization = _json(run, "localization/localization.json")
+    localization, sampled = _json(run, "localization/localization.json"), _sampled(metrics)
     facts = {
         "run": run.path.resolve().name,
         "author": author,
@@ -57,9 +57,9 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
         "overall": metrics and metrics.get("intervals"),
         "classes": None if metrics is None else _classes(metrics),
         "confusion": None if metrics is None else _confusion(metrics),
-        "operating_point": _json(run, "operating_point.json"),
+        "operating_point": _json(run, f"operating_point{sampled}.json"),
         "calibration": metrics and metrics.get("calibration"),
-        "calibrated": _json(run, "calibration.json"),
+        "calibrated": _json(run, f"calibration{sampled}.json"),
         "subgroups": _rows(run, "subgroups.csv"),
         "errors": _rows(run, "errors.csv"),
         "history": _columns(run, "history.csv"),
@@ -67,7 +67,7 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
         "environment": environment,
     }
     facts["title"] = " ".join(author["title"]) if author["title"] else f"{config['model']} on {facts['data']['source']}"
-    facts["commands"] = _commands(environment, called, facts)
+    facts["commands"] = _commands(environment, called, facts, metrics)
     return facts | {"missing": _missing(facts, called)}
 
 
@@ -197,11 +197,28 @@ def _localization(found: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found.get(key) for key in kept} | {"maps": maps}
 
 
-def _commands(environment: Mapping[str, Any] | None, called: str, facts: Mapping[str, Any]) -> list[str]:
+def _sampled(metrics: Mapping[str, Any] | None) -> str:
+    """Returns what the files end in that belong to the way of sampling by which the run was evaluated."""
+    how = (metrics or {}).get("uncertainty") or {"method": "none"}
+    return "".join(f"_{how[key]}" for key in ("method", "samples") if how["method"] != "none" and key in how)
+
+
+def _commands(
+    environment: Mapping[str, Any] | None,
+    called: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None,
+) -> list[str]:
     """Returns the commands that made the run, as far as they are known."""
     words = (environment or {}).get("command") or []
     made = [shlex.join([pathlib.PurePath(words[0]).name, *words[1:]])] if words else []
-    made += [f"medkeras evaluate {called}"] if facts["evaluation"] else []
+    if metrics is not None:
+        columns = (metrics.get("subgroups") or {}).get("columns", [])
+        options = [f"--subgroup {shlex.quote(column)}" for column in columns]
+        how = metrics.get("uncertainty") or {}
+        options += [f"--uncertainty {how['method']}"] if how.get("method", "none") != "none" else []
+        options += [f"--samples {how['samples']}"] if "samples" in how else []
+        made.append(" ".join([f"medkeras evaluate {called}", *options]))
     made += [f"medkeras localize {called}"] if facts["localization"] else []
     return [*made, f"medkeras report {called}"]
 
@@ -211,7 +228,7 @@ def _missing(facts: Mapping[str, Any], called: str) -> list[dict[str, str]]:
     train, evaluate = f"medkeras train ... --run {called}", f"medkeras evaluate {called}"
     parts = [
         ("evaluation", "measures on images that training has not seen", evaluate),
-        ("subgroups", "whether it is as good for every group of patients", f"{evaluate} with subgroups"),
+        ("subgroups", "whether it is as good for every group of patients", f"{evaluate} --subgroup COLUMN"),
         ("localization", "whether its maps find what experts drew", f"medkeras localize {called}"),
         ("calibrated", "calibration, prediction sets and referral", train),
         ("history", "the course of the training", train),

@@ -23,7 +23,7 @@ def headlines(metrics: Found) -> list[dict[str, Any]]:
     """
     task = metrics["task"]
     rows = _of_event(metrics) if task == "binary" else _of_classes(metrics)
-    return [row for row in [*rows, *_of_sureness(metrics)] if row and not is_absent(row["value"])]
+    return [row for row in [*rows, *_of_sureness(metrics)] if row]
 
 
 def _row(name: str, found: Found | None, sentence: str) -> dict[str, Any] | None:
@@ -34,6 +34,7 @@ def _row(name: str, found: Found | None, sentence: str) -> dict[str, Any] | None
     said = sentence.format(
         hundred=_hundred(value), percent=f"{100 * value:.1f} %", points=f"{100 * value:.1f}", value=f"{value:.2f}"
     )
+    said = said.replace(" %", "\N{NO-BREAK SPACE}%")
     return {"name": name, "value": value, "low": found.get("low"), "high": found.get("high"), "sentence": said}
 
 

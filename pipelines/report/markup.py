@@ -53,7 +53,8 @@ def number(value: float | None, digits: int = 3) -> Markup:
     """
     if is_absent(value):
         return Markup(ABSENT)
-    return tag("data", str(value) if isinstance(value, int) else f"{value:.{digits}f}", value=repr(value))
+    said = str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+    return tag("data", said.replace("-", "\N{MINUS SIGN}"), value=repr(value))
 
 
 def interval(found: Mapping[str, float | None] | None, digits: int = 3) -> Markup:

@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-from typing import Any
 
 import cv2
 import matplotlib
@@ -45,31 +44,48 @@ class Picture:
 
 
 def choose(
-    is_wrong: np.ndarray, unsure: np.ndarray, classes: np.ndarray, *, count: int, seed: int = 0
-) -> dict[str, Any]:
-    """Returns the rows to show: right ones by chance, class after class; wrong ones and all, the least sure first.
+    is_wrong: np.ndarray,
+    unsure: np.ndarray,
+    classes: np.ndarray,
+    *,
+    patients: np.ndarray,
+    count: int,
+    seed: int = 0,
+) -> dict[str, list[int]]:
+    """Returns the rows to show in each of `GROUPS`, one image of a patient in each.
+
+    Right ones are drawn by chance, class after class; of the wrong ones the surest come first, which are the worst;
+    then the least sure of all.
 
     Args:
         is_wrong: `(n,)`, whether the decision is wrong.
-        unsure: `(n,)`, how unsure the model is; the surest of the wrong ones are the worst and come first there.
+        unsure: `(n,)`, how unsure the model is.
         classes: `(n,)`, what is true of each image.
+        patients: `(n,)` patient of each image.
         count: Of each group.
         seed: Of the chance.
 
     Example:
-        >>> choose(np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.9, 0.6]), np.array(["a", "a", "b", "b"]), count=2)
+        >>> choose(np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.9, 0.6]), np.array(["a", "a", "b", "b"]),
+        ...        patients=np.arange(4), count=2)
         {'correct': [0, 2], 'wrong': [1, 3], 'uncertain': [2, 3]}
     """
     is_wrong = np.asarray(is_wrong, bool)
     drawn = np.random.default_rng(seed).permutation(len(is_wrong))
-    right = pd.Series(classes[drawn])[~is_wrong[drawn]]
-    turn = right.groupby(right, sort=True).cumcount().sort_values(kind="stable").index
-    wrong = np.flatnonzero(is_wrong)
+    right = pd.Series(_one_each(drawn[~is_wrong[drawn]], patients), dtype=int)
+    turns = right.groupby(classes[right]).cumcount()
+    by_class = pd.DataFrame({"row": right, "turn": turns, "class": classes[right]}).sort_values(["turn", "class"])
+    surest = np.argsort(unsure, kind="stable")
     return {
-        "correct": drawn[turn[:count]].tolist(),
-        "wrong": wrong[np.argsort(unsure[wrong], kind="stable")][:count].tolist(),
-        "uncertain": np.argsort(-unsure, kind="stable")[:count].tolist(),
+        "correct": by_class["row"].tolist()[:count],
+        "wrong": _one_each(surest[is_wrong[surest]], patients)[:count],
+        "uncertain": _one_each(np.argsort(-unsure, kind="stable"), patients)[:count],
     }
+
+
+def _one_each(rows: np.ndarray, patients: np.ndarray) -> list[int]:
+    """Returns the first row of each patient."""
+    return rows[np.sort(np.unique(patients[rows], return_index=True)[1])].tolist()
 
 
 def make_picture(

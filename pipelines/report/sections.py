@@ -10,43 +10,16 @@ from medkeras.tasks import is_multilabel
 from pipelines.report.author import FIELDS, FIRST
 from pipelines.report.checklist import answers
 from pipelines.report.markup import Markup, interval, is_absent, join, number, table, tag
+from pipelines.report.names import words
 from pipelines.report.pictures import GROUPS, Picture
 from pipelines.report.svg import Chart
 
 Facts = Mapping[str, Any]
 Charts = Mapping[str, Sequence[Chart]]
-MEASURES = {
-    "auc": "AUC",
-    "average_precision": "average precision",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "precision": "precision",
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "mcc": "Matthews correlation",
-    "kappa": "kappa",
-    "cohen_kappa": "Cohen’s kappa",
-    "brier": "Brier score",
-    "iou": "IoU",
-    "dice": "Dice",
-    "pointing": "pointing game",
-    "energy": "energy within",
-}
 RULES = {
     "youden": "the largest sum of sensitivity and specificity",
     "f1": "the largest F1",
 }
-
-
-def words(name: str) -> str:
-    """Returns the name of a measure as people write it.
-
-    Example:
-        >>> words("iou"), words("val_loss")
-        ('IoU', 'val loss')
-    """
-    return MEASURES.get(name, name.replace("_", " "))
 
 
 def summary(facts: Facts) -> Markup:
@@ -156,16 +129,20 @@ def sureness(facts: Facts, charts: Charts) -> Markup:
     found, fitted = facts["calibration"], facts["calibrated"]
     parts = [] if fitted else [_absent(facts, "calibrated")]
     if fitted:
-        how = "by " + str(fitted.get("method")) if fitted.get("method") not in (None, "none") else "not at all"
-        parts.append(_p(f"Probabilities were calibrated {how}, on {fitted.get('images')} validation images."))
-        parts += [_p(f"No {name}: {why}", class_="note") for name, why in fitted.get("left_out", {}).items()]
+        left_out = fitted.get("left_out", {})
+        is_scaled = fitted.get("method") not in (None, "none") and "scaling" not in left_out
+        how = f"calibrated by {fitted['method']}" if is_scaled else "left as the model gives them"
+        parts.append(
+            _p(f"Probabilities were {how}; sets and referral rest on {fitted.get('images')} validation images.")
+        )
+        parts += [_p(f"No {name}: {why}", class_="note") for name, why in left_out.items()]
     if found and found.get("after"):
         rows = [
             [
-                words_,
+                title,
                 *(interval(found[when][key]) if mapped else number(found[when][key]) for when in ("before", "after")),
             ]
-            for words_, key, mapped in (
+            for title, key, mapped in (
                 ("expected calibration error", "ece", True),
                 ("the same, bins of equal mass", "ece_equal_mass", True),
                 ("Brier score", "brier", False),
@@ -292,7 +269,12 @@ def training(facts: Facts, charts: Charts) -> Markup:
 
 def comparison(facts: Facts) -> Markup:
     """Returns what differs between the run and others, on the same images."""
-    parts = []
+    parts = [
+        _p(
+            "Both runs decide the same images, each at its own operating point. Apart are measures whose difference "
+            "has an interval without 0; of the Brier score, less is better. Other seeds may differ as much."
+        )
+    ]
     for found in facts["comparisons"]:
         title = f"{found['first']} and {found['second']}"
         parts.append(tag("h3", title))
@@ -301,10 +283,10 @@ def comparison(facts: Facts) -> Markup:
             continue
         rows = [
             [words(name), number(row["first"]), number(row["second"]), interval({**row, "value": row["difference"]}),
-             "apart" if row["low"] > 0 or row["high"] < 0 else "chance would do as well"]
+             "apart" if row["low"] > 0 or row["high"] < 0 else "not told apart"]
             for name, row in found["measures"].items()
         ]  # fmt: skip
-        says = f"{found['count']} images of {found['patients']} patients; differences paired, with 95 % intervals"
+        says = f"{found['count']} images of {found['patients']} patients; differences with 95 % intervals, paired"
         head = ["measure", found["first"], found["second"], "difference", "verdict"]
         parts.append(table(head, rows, caption=says, numbers=1))
     return join(parts)
@@ -317,7 +299,7 @@ def checklist(facts: Facts) -> Markup:
         marks = {"answered": "yes", "in part": "part", "not answered by this run": "no"}
         state = tag("span", found.state, class_=f"state {marks[found.state]}")
         where = tag("a", TITLES[found.where], href=f"#{found.where}") if found.where else None
-        add = _with_code("the authors must add: " + found.add) if found.add else None
+        add = _with_code("to add: " + found.add) if found.add else None
         said = join([part for part in (where, add) if part is not None], "; ")
         rows.append([found.item.asks, found.item.claim, found.item.tripod, state, said])
     says = _p(

@@ -25,7 +25,7 @@ class Line:
         y: Values there; what is not finite interrupts the line.
         color: From 0 to 6; None for the grey of what is only there to compare with.
         dashed: Whether it is dashed.
-        marked: Whether each point is marked.
+        marks: Radius of the dot at each point; none by default.
         band: Lower and upper end of an interval at places: `(x, low, high)`, or None.
     """
 
@@ -34,7 +34,7 @@ class Line:
     y: Sequence[float]
     color: int | None = 0
     dashed: bool = False
-    marked: bool = False
+    marks: Sequence[float] | None = None
     band: tuple[Any, Any, Any] | None = None
 
 
@@ -131,7 +131,7 @@ def _path(xs: np.ndarray, ys: np.ndarray) -> str:
 
 def _line(line: Line, box: _Box) -> list[Markup]:
     xs, ys = np.asarray(line.x, float), np.asarray(line.y, float)
-    if len(xs) > MOST_POINTS:
+    if len(xs) > MOST_POINTS and line.marks is None:
         kept = np.unique(np.linspace(0, len(xs) - 1, MOST_POINTS).round().astype(int))
         xs, ys = xs[kept], ys[kept]
     # What lies below the axis is cut at its edge: how far below does not matter.
@@ -147,10 +147,10 @@ def _line(line: Line, box: _Box) -> list[Markup]:
         )
         points = " ".join(f"{_r(px)},{_r(py)}" for px, py in corners)
         drawn.append(tag("polygon", points=points, class_=f"band {kind}"))
-    if line.marked:
-        for px, py in zip(box.x(xs), box.y(ys), strict=True):
+    if line.marks is not None:
+        for px, py, radius in zip(box.x(xs), box.y(ys), line.marks, strict=True):
             if np.isfinite(px + py):
-                drawn.append(tag("circle", cx=_r(px), cy=_r(py), r=2.6, class_=f"mark {kind}"))
+                drawn.append(tag("circle", cx=_r(px), cy=_r(py), r=_r(radius), class_=f"mark {kind}"))
     return [*drawn, tag("path", d=_path(box.x(xs), box.y(ys)), class_=f"line {kind}")]
 
 
@@ -177,7 +177,8 @@ def _axes(box: _Box, x: str, y: str) -> list[Markup]:
 
 def _ticks(limits: tuple[float, float]) -> list[float]:
     low, high = limits
-    places = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    is_whole = high - low > 1 and low == round(low) and high == round(high)
+    places = MaxNLocator(5, steps=[1, 2, 5, 10], integer=is_whole).tick_values(low, high)
     return [float(np.round(value, 10)) for value in places if low - 1e-9 <= value <= high + 1e-9]
 
 
