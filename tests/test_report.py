@@ -24,6 +24,7 @@ from pipelines.jobs import intervals, trained, uncertainty
 from pipelines.jobs import report as report_job
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.evaluate import evaluate_run
+from pipelines.jobs.predictions import read_predictions
 from pipelines.jobs.report import report_run
 from pipelines.report import curves
 from pipelines.report.author import FIELDS, read_author
@@ -295,6 +296,16 @@ def test_a_damaged_run_is_named(tmp_path, run):
         report_run(copy.path, pictures=-1)
 
 
+def test_a_run_without_its_table_of_predictions_has_fewer_figures(run, tmp_path, monkeypatch):
+    found = report_job._unsure(read_predictions(run.path))
+    np.testing.assert_allclose(found, pd.read_csv(run / "predictions.csv")["normalized_entropy"], atol=1e-6)
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("predictions.csv"))
+    page = Page(report_run(copy.path).read_text())
+    assert "medkeras evaluate finds out" in page.text["gallery"] and page.numbers("summary")
+    assert "ROC curve" not in page.text["performance"] and "Decision curve" in page.text["performance"]
+
+
 def test_without_pictures_no_image_is_in_the_page(run, tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "REPEATS", 2)
     page = Page(report_run(run.path, out=tmp_path, pictures=0).read_text())
@@ -473,7 +484,8 @@ window.addEventListener("load", () => setTimeout(() => {
   const drawn = [...document.images].map((image) => image.complete && image.naturalWidth > 0);
   const found = {shown, images: drawn.length, drawn: drawn.every(Boolean), focused: document.activeElement === control,
     themed: light !== ground(), width: document.documentElement.scrollWidth, inner: window.innerWidth,
-    errors: window.errors};
+    errors: window.errors, stops: [...document.querySelectorAll(".scroll")].every(
+      (part) => (part.tabIndex === 0) === part.scrollWidth > part.clientWidth)};
   document.body.dataset.found = JSON.stringify(found);
 }, 50));
 </script>
@@ -492,7 +504,7 @@ def test_in_a_browser(written, tmp_path):
     )
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     done = subprocess.run(
-        [CHROMIUM, *options, "--window-size=500,800", "--virtual-time-budget=3000", "--enable-logging=stderr", "--v=0",
+        [CHROMIUM, *options, "--window-size=360,740", "--virtual-time-budget=3000", "--enable-logging=stderr", "--v=0",
          "--dump-dom", (tmp_path / "page.html").as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
@@ -500,4 +512,4 @@ def test_in_a_browser(written, tmp_path):
     found = json.loads(dict(Page(done.stdout).all("body")[0][1])["data-found"])
     assert found["errors"] == [] and found["drawn"] and found["images"] > 6
     assert found["shown"] == ["1", "0", "0.3"] and found["focused"] and found["themed"]
-    assert found["width"] <= found["inner"]
+    assert found["width"] <= found["inner"] == 360 and found["stops"]

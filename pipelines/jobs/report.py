@@ -13,6 +13,7 @@ from medkeras.explain import default_map, map_names, saliency_maps
 from medkeras.explain.regions import CLASS_MAPS
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
+from medkeras.uncertainty import summarize
 from pipelines.decode import fit
 from pipelines.jobs.calibration import decision_losses
 from pipelines.jobs.compare import compare_runs
@@ -29,8 +30,6 @@ from pipelines.report.pictures import Picture, choose, make_picture
 from pipelines.report.svg import Chart
 from pipelines.run_folder import RunFolder
 
-UNSURE = "normalized_entropy"
-
 
 def report_run(
     run: str | os.PathLike,
@@ -45,7 +44,7 @@ def report_run(
 
     All three say the same; the page needs no other file and no network. What the run folder does not have is named on
     the page with the command that makes it. What only the authors know comes from `report.yaml` in the run folder:
-    see `pipelines.report.author`.
+    see `pipelines.report.author`. A comparison leaves what `pipelines.jobs.compare.compare_runs` writes.
 
     Args:
         run: A run folder.
@@ -74,8 +73,9 @@ def report_run(
         raise ValueError(f"`pictures` must be at least 0. Received: pictures={pictures}")
     folder, compared = RunFolder(run).open(), [RunFolder(other).open() for other in others]
     facts = read_facts(folder, called=run)
-    predictions = read_predictions(folder.path) if facts["evaluation"] else None
-    shown, note = [], _no_pictures(facts, pictures)
+    has_table = facts["evaluation"] and (folder / "predictions.csv").is_file()
+    predictions = read_predictions(folder.path) if has_table else None
+    shown, note = [], _no_pictures(facts, predictions, pictures)
     with console.status("Drawing"):
         if not note:
             try:
@@ -108,18 +108,20 @@ def _charts(folder: RunFolder, facts: dict[str, Any], predictions: Predictions |
     if not np.isnan(losses).all():
         charts["sureness"] = [
             curves.reliability_chart(labels, found, **about),
-            curves.risk_chart(losses, _unsure(folder)),
+            curves.risk_chart(losses, _unsure(predictions)),
         ]
     return charts
 
 
-def _unsure(folder: RunFolder) -> np.ndarray:
-    return pd.read_csv(folder / "predictions.csv", usecols=[UNSURE])[UNSURE].to_numpy()
+def _unsure(predictions: Predictions) -> np.ndarray:
+    """Returns the normalised entropy of each image; of several labels, that of the least sure one."""
+    unsure = summarize(predictions.probabilities[None], task=predictions.task).normalized_entropy
+    return unsure.max(axis=1) if unsure.ndim == 2 else unsure
 
 
-def _no_pictures(facts: dict[str, Any], pictures: int) -> str:
+def _no_pictures(facts: dict[str, Any], predictions: Predictions | None, pictures: int) -> str:
     """Returns why there are no pictures, if that is known beforehand."""
-    if facts["evaluation"] is None:
+    if predictions is None:
         return "Images are chosen by how they were decided, which medkeras evaluate finds out."
     if not pictures:
         return "Images were left out of this report."
@@ -137,9 +139,10 @@ def _pictures(
     records = load_split(TrainConfig.from_run(folder), facts["evaluation"]["split"])
     table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
     losses = np.nan_to_num(decision_losses(predictions.labels, predictions.decisions, task=predictions.task))
+    unsure = _unsure(predictions)
     groups = choose(
         losses > 0,
-        _unsure(folder),
+        unsure,
         table["label"].to_numpy(),
         patients=predictions.patients,
         count=count,
@@ -157,7 +160,7 @@ def _pictures(
             picture = make_picture(
                 group,
                 table["id"][row],
-                _lines(table.iloc[row], predictions, row),
+                _lines(table.iloc[row], predictions, row, unsure[row]),
                 image=images[k],
                 values=None if maps is None else maps[k],
                 mask=_mask(records, of[row], model),
@@ -200,13 +203,13 @@ def _maps(
     )
 
 
-def _lines(row: pd.Series, predictions: Predictions, k: int) -> tuple[tuple[str, str], ...]:
+def _lines(row: pd.Series, predictions: Predictions, k: int, unsure: float) -> tuple[tuple[str, str], ...]:
     """Returns what is written below a picture."""
     lines = [("true", _listed(row["label"])), ("decided", _listed(row["prediction"]))]
     asked = _asked(predictions, k)
     name, value = predictions.class_names[asked], predictions.probabilities[k, asked]
     lines.append(("probability", f"{value:.3f}" + (f" of {name}" if is_multilabel(predictions.task) else "")))
-    lines.append(("entropy", f"{float(row[UNSURE]):.0%} of the largest".replace("%", " %")))
+    lines.append(("entropy", f"{unsure:.0%} of the largest".replace("%", " %")))
     lines += [("set", _listed(row["set"]))] if "set" in row else []
     return tuple(lines + ([("advice", row["decision"])] if "decision" in row else []))
 

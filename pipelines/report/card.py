@@ -9,7 +9,7 @@ from pipelines.report.checklist import answers
 from pipelines.report.markup import ABSENT, is_absent
 from pipelines.report.names import words
 from pipelines.report.page import NOTICE
-from pipelines.report.sections import TITLES
+from pipelines.report.parts import TITLES
 
 Facts = Mapping[str, Any]
 

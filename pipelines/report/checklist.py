@@ -1,8 +1,7 @@
 """Two checklists for articles on such models, CLAIM 2024 and TRIPOD+AI: what this report answers, and what it cannot.
 
-Items are named in our own words, by their numbers; those of abstract and discussion, which no run can answer, are not
-listed. References: Tejani et al., Radiology: Artificial Intelligence 6:e240300, 2024; Collins et al., BMJ
-385:e078378, 2024.
+Items are named in our own words, by their numbers; the abstract and the updating of models are left out. References:
+Tejani et al., Radiology: Artificial Intelligence 6:e240300, 2024; Collins et al., BMJ 385:e078378, 2024.
 """
 
 import dataclasses
@@ -42,7 +41,7 @@ ITEMS = (
     Item("4, 6", "4", "Aim and question", author="question"),
     Item("5, 8", "6", "Study design; who was eligible, where and when", author="population"),
     Item("7", "5", "Sources of the data", "data", add="origin and dates of the collection", author="population"),
-    Item("9, 10", "7", "Preprocessing and choice of images", "data"),
+    Item("9, 10", "7, 9, 12b", "Preprocessing and choice of images", "data"),
     Item("11", "", "De-identification", author="deidentification"),
     Item("12", "11", "What is missing, and what was done about it", "data", add="why labels or images are missing"),
     Item("13", "", "How images were acquired", author="acquisition"),
@@ -50,15 +49,16 @@ ITEMS = (
     Item("19, 20", "12a, 16", "Partitions, disjoint by patient; a search for leaks", "data", needs="counts"),
     Item("21", "10", "Size of the sample, and why", "data", needs="counts", add="why", author="sample_size"),
     Item("22", "22", "The model, in full", "reproduce", needs="config"),
-    Item("23", "18f", "Software and its versions", "reproduce", needs="environment"),
+    Item("23", "", "Software and its versions", "reproduce", needs="environment"),
     Item("24", "12c", "Initial weights", "training", needs="config"),
     Item("25", "12c, 21", "Training: augmentation, settings, course", "training", needs="history"),
     Item("", "13", "Class imbalance", "data", needs="counts"),
     Item("26", "12c", "How the final model was chosen", "training", needs="config"),
-    Item("", "15", "Output of the model, and how thresholds were set", "decisions", needs="operating_point"),
+    Item("", "12g, 15", "Output of the model, and how thresholds were set", "decisions", needs="operating_point"),
+    Item("27", "12c", "Ensembles, if any", "training", needs="config"),
     Item("28", "12e", "Measures of performance", "performance", needs="evaluation"),
-    Item("29", "12d", "Uncertainty of the measures", "performance", needs="overall"),
-    Item("30", "12f", "Robustness: other data, other seeds", "comparison", needs="comparisons"),
+    Item("29", "23a", "Uncertainty of the measures", "performance", needs="overall"),
+    Item("30", "12d", "Robustness: other data, other seeds", "comparison", needs="comparisons"),
     Item("31", "", "Explanations, and how they were checked", "localization"),
     Item("32", "23a", "Performance on unseen images of the same source", "summary", needs="headline"),
     Item("33", "", "Performance on data from elsewhere", add="`medkeras evaluate RUN --data OTHER`"),

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from pipelines.report import sections
+from pipelines.report import sections_images, sections_made, sections_measured
 from pipelines.report.markup import Markup, join, tag
+from pipelines.report.parts import TITLES
 from pipelines.report.pictures import Picture
 from pipelines.report.svg import Chart
 
@@ -41,23 +42,23 @@ def render_page(
         ('<!doctype html>', True)
     """
     made = {
-        "summary": sections.summary(facts),
-        "authors": sections.authors(facts),
-        "data": sections.data(facts),
-        "performance": sections.performance(facts, charts),
-        "decisions": sections.decisions(facts),
-        "sureness": sections.sureness(facts, charts),
-        "subgroups": sections.subgroups(facts),
-        "gallery": sections.gallery(facts, pictures, note),
-        "localization": sections.localization(facts),
-        "training": sections.training(facts, charts),
-        "comparison": sections.comparison(facts) if facts["comparisons"] else None,
-        "statements": sections.statements(facts),
-        "checklist": sections.checklist(facts),
-        "reproduce": sections.reproduce(facts),
+        "summary": sections_measured.summary(facts),
+        "authors": sections_made.authors(facts),
+        "data": sections_made.data(facts),
+        "performance": sections_measured.performance(facts, charts),
+        "decisions": sections_measured.decisions(facts),
+        "sureness": sections_measured.sureness(facts, charts),
+        "subgroups": sections_measured.subgroups(facts),
+        "gallery": sections_images.gallery(facts, pictures, note),
+        "localization": sections_measured.localization(facts),
+        "training": sections_made.training(facts, charts),
+        "comparison": sections_measured.comparison(facts) if facts["comparisons"] else None,
+        "statements": sections_made.statements(facts),
+        "checklist": sections_made.checklist(facts),
+        "reproduce": sections_made.reproduce(facts),
     }
     made = {name: body for name, body in made.items() if body is not None}
-    links = [tag("li", tag("a", sections.TITLES[name], href=f"#{name}")) for name in made]
+    links = [tag("li", tag("a", TITLES[name], href=f"#{name}")) for name in made]
     script = _part("script.js")
     return string.Template(_part("template.html")).substitute(
         title=join([facts["title"]]),
@@ -89,5 +90,5 @@ def _about(facts: Mapping[str, Any]) -> str:
 
 
 def _section(name: str, body: Markup) -> Markup:
-    return tag("section", tag("h2", sections.TITLES[name], id=f"{name}-title"), body, id=name,
+    return tag("section", tag("h2", TITLES[name], id=f"{name}-title"), body, id=name,
                aria_labelledby=f"{name}-title")  # fmt: skip

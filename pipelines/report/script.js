@@ -10,6 +10,15 @@
   dark.addEventListener("change", say);
   say();
 
+  // What scrolls within itself can be reached by the keyboard; what does not is no stop on the way.
+  const reach = () => {
+    for (const part of document.querySelectorAll(".scroll, pre")) {
+      part.tabIndex = part.scrollWidth > part.clientWidth ? 0 : -1;
+    }
+  };
+  window.addEventListener("resize", reach);
+  reach();
+
   for (const control of document.querySelectorAll("input.fade")) {
     const overlay = control.closest("figure").querySelector(".overlay");
     const fade = () => { overlay.style.opacity = control.value / 100; };

@@ -1,0 +1,246 @@
+"""Sections on what a run is worth: figures, decisions, how sure it is, for whom, where it looks, beside which."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.report.markup import Markup, interval, is_absent, join, number, table, tag
+from pipelines.report.names import words
+from pipelines.report.parts import Charts, Facts, absent, drawn, paragraph, terms
+
+RULES = {
+    "youden": "the largest sum of sensitivity and specificity",
+    "f1": "the largest F1",
+}
+
+
+def summary(facts: Facts) -> Markup:
+    """Returns the first figures with their sentences, and what is missing."""
+    if not facts["headline"]:
+        return absent(facts, "evaluation")
+    done = facts["evaluation"]
+    of = f"{done['count']} images" + (f" of {done['patients']} patients" if done.get("patients") else "")
+    cards = [
+        tag(
+            "div",
+            tag("dt", row["name"]),
+            tag("dd", _headline_value(row), class_="value"),
+            tag("dd", row["sentence"], class_="sentence"),
+            class_="figure",
+        )
+        for row in facts["headline"]
+    ]
+    first = paragraph(
+        f"Measured on {of} of the {done['split']} split, which training has not seen. "
+        "Ranges are 95 % intervals by patient: what other patients of the same kind might have given."
+    )
+    return join([first, tag("dl", *cards, class_="figures"), *_left_out(facts)])
+
+
+def performance(facts: Facts, charts: Charts) -> Markup:
+    """Returns measures by class, their curves and the decision curve."""
+    if not facts["classes"]:
+        return absent(facts, "evaluation")
+    first = facts["classes"][0]["measures"]
+    rows = [
+        [row["name"], number(row["images"]), *(interval(value) for value in row["measures"].values())]
+        for row in facts["classes"]
+    ]
+    head = ["class", "images", *map(words, first)]
+    parts = [table(head, rows, caption="By class, at the operating point; with 95 % intervals by patient", numbers=1)]
+    if facts["overall"]:
+        rows = [[words(name), interval(value)] for name, value in facts["overall"].items()]
+        says = "Overall; decisions here are at 0.5, or the most probable class"
+        parts.append(table(["measure", "value"], rows, caption=says, numbers=1))
+    return join([*parts, drawn(charts, "ranking", "decision")])
+
+
+def decisions(facts: Facts) -> Markup:
+    """Returns the operating point, and how often it decides what."""
+    point, parts = facts["operating_point"], []
+    if point is None:
+        parts.append(paragraph("The run has no operating point: its training has not ended."))
+    elif point["thresholds"] is None:
+        parts.append(paragraph("The most probable class is decided; no threshold was chosen."))
+    else:
+        names = facts["data"]["class_names"]
+        of = names[1:] if len(point["thresholds"]) == 1 and len(names) == 2 else names
+        rule = RULES.get(point["rule"], point["rule"])
+        chosen = {"val": "validation"}.get(point.get("chosen_on") or "val", point.get("chosen_on"))
+        parts.append(
+            paragraph(
+                f"An image is called so where its probability reaches the threshold. The rule was {rule}, on the "
+                f"{chosen} images, and the threshold has been frozen since."
+            )
+        )
+        rows = [[name, number(value)] for name, value in zip(of, point["thresholds"], strict=False)]
+        parts.append(table(["class", "threshold"], rows, caption="Operating point", numbers=1))
+    return join([*parts, _confusion(facts)])
+
+
+def sureness(facts: Facts, charts: Charts) -> Markup:
+    """Returns calibration before and after, prediction sets and referral."""
+    found, fitted = facts["calibration"], facts["calibrated"]
+    parts = [] if fitted else [absent(facts, "calibrated")]
+    if fitted:
+        left_out = fitted.get("left_out", {})
+        is_scaled = fitted.get("method") not in (None, "none") and "scaling" not in left_out
+        how = f"calibrated by {fitted['method']}" if is_scaled else "left as the model gives them"
+        parts.append(
+            paragraph(f"Probabilities were {how}; sets and referral rest on {fitted.get('images')} validation images.")
+        )
+        parts += [paragraph(f"No {name}: {why}", class_="note") for name, why in left_out.items()]
+    if found and found.get("after"):
+        rows = [
+            [
+                title,
+                *(interval(found[when][key]) if mapped else number(found[when][key]) for when in ("before", "after")),
+            ]
+            for title, key, mapped in (
+                ("expected calibration error", "ece", True),
+                ("the same, bins of equal mass", "ece_equal_mass", True),
+                ("Brier score", "brier", False),
+                ("negative log-likelihood", "nll", False),
+            )
+        ]
+        parts.append(
+            table(["", "before", "after"], rows, caption="Calibration on these images; less is better", numbers=1)
+        )
+    parts.append(drawn(charts, "sureness"))
+    if found and found.get("sets"):
+        sets = found["sets"]
+        rows = [[name, interval(value)] for name, value in sets["per_class"].items()]
+        rows = [["all", interval(sets["covered"])], *rows]
+        promised = f"{100 * sets['promised']:.0f} %"
+        parts += [
+            tag("h3", "Prediction sets"),
+            paragraph(
+                f"Each image gets a set of classes that shall hold the truth in {promised} of cases; sets have ",
+                number(sets["mean_size"], 2),
+                " on average.",
+            ),
+            table(["class", "share that holds the truth"], rows, caption=f"Promised: {promised}", numbers=1),
+        ]
+    selective = (found or {}).get("selective") or {}
+    if not is_absent(selective.get("referred")):
+        rows = [
+            ("Referred to a person", number(selective["referred"])),
+            ("Wrong among the rest", number(selective.get("risk_kept"))),
+            ("Wanted", number(selective["wanted_risk"])),
+            ("Wrong among all", number(selective["risk"])),
+        ]
+        parts += [tag("h3", "Referral"), terms(rows)]
+    return join(parts)
+
+
+def subgroups(facts: Facts) -> Markup:
+    """Returns the measures of each group of patients."""
+    if facts["subgroups"] is None:
+        return absent(facts, "subgroups")
+    rows = []
+    for row in facts["subgroups"]:
+        cells = [_ends(row, name) for name in ("auc", "sensitivity", "specificity", "calibration")]
+        note = "too few to compare" if str(row["is_small"]) == "True" else _differs(row)
+        rows.append(
+            [f"{row['column']}: {row['group']}", row["class"], note, number(int(row["images"])),
+             number(int(row["positives"])), *map(interval, cells)]
+        )  # fmt: skip
+    head = ["group", "class", "differs in", "images", "positive", "AUC", "sensitivity", "specificity", "calibration"]
+    says = paragraph(
+        "Calibration is the share of positive images less the mean probability: above 0, the model says too little. A "
+        "measure is named as differing only if it still does when all comparisons are counted."
+    )
+    return join([says, table(head, rows, caption="By group, with 95 % intervals", numbers=3)])
+
+
+def localization(facts: Facts) -> Markup:
+    """Returns how well maps find what experts drew."""
+    found = facts["localization"]
+    if found is None:
+        return absent(facts, "localization")
+    rows = [
+        [
+            words(name),
+            number(row["threshold"], 2),
+            *(interval(row[key]) for key in ("iou", "dice", "pointing", "energy")),
+        ]
+        for name, row in found["maps"].items()
+    ]
+    some = next(iter(found["maps"].values()))
+    says = paragraph(
+        f"Maps against lesion masks of {found['with_lesion']} images of {found['patients']} patients. Thresholds come "
+        f"from {found['threshold_from']}. A map that knows nothing would have an IoU and an energy of ",
+        number(some["area"]),
+        "; pointing at the centre would hit ",
+        number(some["centre"]),
+        ".",
+    )
+    head = ["map", "threshold", "IoU", "Dice", "pointing game", "energy within"]
+    return join([says, table(head, rows, caption="With 95 % intervals by patient", numbers=1)])
+
+
+def comparison(facts: Facts) -> Markup:
+    """Returns what differs between the run and others, on the same images."""
+    parts = [
+        paragraph(
+            "Both runs decide the same images, each at its own operating point. Apart are measures whose difference "
+            "has an interval without 0; of the Brier score, less is better. Other seeds may differ as much."
+        )
+    ]
+    for found in facts["comparisons"]:
+        title = f"{found['first']} and {found['second']}"
+        parts.append(tag("h3", title))
+        if "reason" in found:
+            parts.append(paragraph(found["reason"], class_="note"))
+            continue
+        rows = [
+            [words(name), number(row["first"]), number(row["second"]), interval({**row, "value": row["difference"]}),
+             "apart" if row["low"] > 0 or row["high"] < 0 else "not told apart"]
+            for name, row in found["measures"].items()
+        ]  # fmt: skip
+        says = f"{found['count']} images of {found['patients']} patients; differences with 95 % intervals, paired"
+        head = ["measure", found["first"], found["second"], "difference", "verdict"]
+        parts.append(table(head, rows, caption=says, numbers=1))
+    return join(parts)
+
+
+def _left_out(facts: Facts) -> list[Markup]:
+    rows = [tag("li", row["what"], ": ", tag("code", row["command"])) for row in facts["missing"]]
+    return [tag("div", paragraph("Not in this run:"), tag("ul", *rows), class_="missing")] if rows else []
+
+
+def _headline_value(row: Mapping[str, Any]) -> Markup:
+    return interval({key: row[key] for key in ("value", "low", "high")})
+
+
+def _confusion(facts: Facts) -> Markup:
+    found = facts["confusion"]
+    if found is None:
+        return absent(facts, "evaluation")
+    names = found["names"]
+    if "confusion_matrices" in found:
+        head = ["label", "rightly absent", "wrongly present", "wrongly absent", "rightly present"]
+        rows = [[name, *map(number, sum(found["confusion_matrices"][name], []))] for name in names]
+        return table(head, rows, caption="Decisions, in images", numbers=1)
+    rows = []
+    for k, (name, counts) in enumerate(zip(names, found["confusion_matrix"], strict=True)):
+        whole = max(sum(counts), 1)
+        cells = [
+            tag(
+                "span",
+                number(count),
+                class_="cell hit" if j == k else "cell miss",
+                style=f"--share:{count / whole:.3f}",
+            )
+            for j, count in enumerate(counts)
+        ]
+        rows.append([f"truly {name}", *cells])
+    head = ["", *(f"called {name}" for name in names)]
+    return tag("div", table(head, rows, caption="Decisions, in images", numbers=1), class_="confusion")
+
+
+def _ends(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {"value": row.get(name), "low": row.get(f"{name}_low"), "high": row.get(f"{name}_high")}
+
+
+def _differs(row: Mapping[str, Any]) -> str:
+    return ", ".join(map(words, filter(None, str(row["stands_out"] or "").split("|"))))
