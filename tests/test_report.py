@@ -492,6 +492,15 @@ window.addEventListener("load", () => setTimeout(() => {
 """
 
 
+# A window has at least 500 pixels, a frame as few as a phone.
+HOST = """<!doctype html><iframe style="width: 360px; height: 740px; border: 0" srcdoc="{page}"></iframe><script>
+const wait = setInterval(() => {{
+  const found = document.querySelector("iframe").contentDocument?.body?.dataset.found;
+  if (found) {{ document.body.dataset.found = found; clearInterval(wait); }}
+}}, 20);
+</script>"""
+
+
 @pytest.mark.process
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, package chromium of Debian")
 def test_in_a_browser(written, tmp_path):
@@ -499,15 +508,13 @@ def test_in_a_browser(written, tmp_path):
     # The probe may run; all else of the policy stays.
     source = re.sub(r"script-src [^\"]*\"", "script-src 'unsafe-inline'\"", source, count=1)
     watch = "<script>window.errors = []; window.onerror = (e) => { window.errors.push(e); };</script>"
-    (tmp_path / "page.html").write_text(
-        source.replace("<head>", f"<head>{watch}").replace("</body>", PROBE + "</body>")
-    )
+    source = source.replace("<head>", f"<head>{watch}").replace("</body>", PROBE + "</body>")
+    (tmp_path / "page.html").write_text(HOST.format(page=html.escape(source)))
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    options += ["--virtual-time-budget=3000", "--enable-logging=stderr", "--v=0", "--dump-dom"]
     done = subprocess.run(
-        [CHROMIUM, *options, "--window-size=360,740", "--virtual-time-budget=3000", "--enable-logging=stderr", "--v=0",
-         "--dump-dom", (tmp_path / "page.html").as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [CHROMIUM, *options, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120
+    )
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
     found = json.loads(dict(Page(done.stdout).all("body")[0][1])["data-found"])
     assert found["errors"] == [] and found["drawn"] and found["images"] > 6

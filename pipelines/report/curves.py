@@ -60,7 +60,7 @@ def ranking_charts(
         if not positive.any() or positive.all():
             continue
         band = len(pairs) <= MOST_BANDS
-        look = {"color": k, "dashed": k >= 7}
+        look = {"color": k, "dashed": k >= 4}
         places = _band(_sensitivities, positive, scores, patients[rows], 1 - PLACES) if band else None
         roc.append(Line(name, *roc_curve(positive, scores)[:2], band=places, **look))
         places = _band(_precisions, positive, scores, patients[rows], PLACES) if band else None

@@ -77,12 +77,13 @@ def _of_event(metrics: Found) -> list[dict[str, Any] | None]:
 
 
 def _of_classes(metrics: Found) -> list[dict[str, Any] | None]:
-    found, of = metrics.get("intervals", {}), "labels" if is_multilabel(metrics["task"]) else "classes"
+    found = metrics.get("intervals", {})
+    of, which = ("labels", "with it") if is_multilabel(metrics["task"]) else ("classes", "of the class")
     rows = [
         _row(
             "AUC",
             found.get("auc"),
-            f"Mean over {of}: of two images, one that has it and one that has not, the model gives the higher "
+            f"Mean over {of}: of two images, one {which} and one not, the model gives the higher "
             "probability to the right one {percent} of the time.",
         )
     ]
