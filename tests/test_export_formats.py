@@ -130,7 +130,7 @@ def test_litert_holds_builtin_operators_and_a_free_batch(exported):
 def test_quantised_weights_make_a_smaller_file(tmp_path):
     model = randomize(GlimpseNet((16, 16, 1), num_classes=2, channels=64))
     full = export_litert(model, tmp_path / "full.tflite")
-    small = export_litert(model, tmp_path / "small.tflite", optimizations=["DEFAULT"])
+    small = export_litert(model, tmp_path / "small.tflite", precision="int8")
     assert small.stat().st_size < 0.5 * full.stat().st_size
     check_builtin(small)
     report = compare(model, images(model, 4), litert=small, bounds={"litert": 0.1})
@@ -214,7 +214,7 @@ def test_bad_input_is_named(exported, tmp_path):
         (lambda: export_saved_model(model, file), ValueError, "new or empty folder"),
         (lambda: export_saved_model(keras.Sequential(), tmp_path / "1"), ValueError, "model=Sequential"),
         (lambda: export_litert(model, tmp_path / "a.bin"), ValueError, "ends in .tflite"),
-        (lambda: export_litert(model, tmp_path / "a.tflite", optimizations=["FAST"]), ValueError, "'FAST'"),
+        (lambda: export_litert(model, tmp_path / "a.tflite", precision="int4"), ValueError, "'int4'"),
         (lambda: operators(tmp_path / "none.tflite"), FileNotFoundError, "none.tflite"),
         (lambda: LiteRTModel(tmp_path / "no.tflite"), ValueError, "no.tflite"),
         (

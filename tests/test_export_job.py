@@ -3,6 +3,7 @@
 import io
 import json
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from pipelines.jobs import export
 from pipelines.jobs.calibration import Calibration, Referral
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.export import export_run
+from pipelines.jobs.predict import predict_run
+from pipelines.jobs.signatures import choose_signatures
 
 SCALING = LogitScaling("binary", scale=(0.5, 0.25), shift=(0.1, -0.2))
 CALIBRATION = Calibration(SCALING, ConformalSets("binary", "aps", 0.9, (0.7,)), Referral(0.8, 0.05))
@@ -46,11 +49,11 @@ def files(folder):
 
 def test_the_store_has_versions_that_tf_serving_reads(run, tmp_path):
     out = io.StringIO()
-    first = export_run(run.path, tmp_path, samples=4, console=Console(file=out, width=100))
+    first = export_run(run.path, tmp_path, samples=4, signatures=(), console=Console(file=out, width=100))
     assert (first["name"], first["version"]) == ("lungs", 1)
     assert first["saved_model"] == str(tmp_path / "lungs" / "1")
     assert first["litert"] == str(tmp_path / "lungs" / "litert" / "1" / "lungs.tflite")
-    second = export_run(run.path, tmp_path, samples=4, formats=["saved_model"])
+    second = export_run(run.path, tmp_path, samples=4, formats=["saved_model"], signatures=())
     assert second["version"] == 2 and "litert" not in second
     assert {p.name for p in (tmp_path / "lungs").iterdir()} == {"1", "2", "litert"}
     beside = tmp_path / "lungs" / "1" / "assets.extra"
@@ -67,8 +70,39 @@ def test_the_store_has_versions_that_tf_serving_reads(run, tmp_path):
     assert first["litert"] in out.getvalue()
 
 
+def test_a_run_answers_all_that_it_can_and_files_as_it_predicts_them(run, tmp_path):
+    """The whole way: `medkeras predict` of files, and the same files' bytes to the exported run."""
+    out = io.StringIO()
+    console = Console(file=out, width=100)
+    found = export_run(run.path, tmp_path / "store", samples=2, formats=["saved_model"], console=console)
+    assert "no signature explain: the model has no map of its own and no features" in out.getvalue()
+    saved = tf.saved_model.load(found["saved_model"])
+    assert set(saved.signatures) == {"serve", "serving_default", "serve_bytes", "uncertainty"}
+    labels = json.loads((tmp_path / "store" / "lungs" / "1" / "assets.extra" / "labels.json").read_text())
+    assert labels["more_signatures"] == ["serve_bytes", "uncertainty"]
+    rng, names = np.random.default_rng(0), []
+    for i, (kind, shape) in enumerate(((".png", (40, 30)), (".png", (50, 64, 3)), (".jpg", (33, 47, 3)))):
+        names.append(tmp_path / f"{i}{kind}")
+        cv2.imwrite(str(names[-1]), cv2.GaussianBlur(rng.integers(0, 256, shape, np.uint8), (5, 5), 0))
+    wanted = predict_run(run.path, names, tmp_path / "out.csv").filter(like="probability_").to_numpy()
+    served = saved.signatures["serve_bytes"](image_bytes=tf.constant([name.read_bytes() for name in names]))
+    np.testing.assert_allclose(served["probabilities"], wanted, atol=1e-5)
+
+
+def test_a_signature_that_cannot_be_is_told_or_refused():
+    model = GlimpseNet((16, 16, 1), num_classes=2)
+    out = io.StringIO()
+    chosen = choose_signatures(model, ["square", "clahe:tiles=4"], console=Console(file=out))
+    assert chosen == {"signatures": ["uncertainty"], "steps": ()}
+    assert "no signature serve_bytes: the step clahe:tiles=4 has no form in a graph" in out.getvalue()
+    assert len(choose_signatures(model, ["square"])["steps"]) == 1
+    for wanted, words in ((["serve_bytes"], "no signature serve_bytes: the step clahe"), (["regress"], "regress")):
+        with pytest.raises(ValueError, match=words):
+            choose_signatures(model, ["clahe"], wanted=wanted)
+
+
 def test_both_files_predict_what_the_run_predicts(run, tmp_path):
-    paths = export_run(run.path, tmp_path, name="chest", samples=2)
+    paths = export_run(run.path, tmp_path, name="chest", samples=2, signatures=())
     x = load_data(TrainConfig.from_run(run)).arrays("val")[0]
     logits = keras.models.load_model(run / "model.keras", compile=False).predict(x, verbose=0)
     served = tf.saved_model.load(paths["saved_model"]).signatures["serving_default"](image=tf.constant(x))
@@ -84,7 +118,7 @@ def test_real_images_pass_the_comparison(run, real_data, tmp_path):
     npz = real_data / "pneumoniamnist" / "pneumoniamnist_rebuilt.npz"
     if not npz.is_file():
         pytest.skip(f"no {npz}")
-    report = export_run(run.path, tmp_path, data=str(npz), samples=16)["parity"]
+    report = export_run(run.path, tmp_path, data=str(npz), samples=16, signatures=())["parity"]
     assert report["samples"] == 16
     assert report["saved_model"]["agreement"] == report["litert"]["agreement"] == 1.0
 
@@ -95,7 +129,7 @@ def test_a_missed_bound_publishes_nothing(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export, "compare", missed)
     with pytest.raises(ValueError, match="must agree"):
-        export_run(run.path, tmp_path, formats=["saved_model"])
+        export_run(run.path, tmp_path, formats=["saved_model"], signatures=())
     assert files(tmp_path) == []
 
 

@@ -1,15 +1,27 @@
 """Models for servers and edge devices: SavedModel, LiteRT, and the proof that they equal the Keras model."""
 
+from medkeras.export.explaining import explain_function
+from medkeras.export.files import files_function
 from medkeras.export.litert import LiteRTModel, check_builtin, export_litert, load_interpreter, operators
 from medkeras.export.parity import compare
+from medkeras.export.quantized import compare_quantized
+from medkeras.export.sampling import uncertainty_function
 from medkeras.export.saved_model import export_saved_model
+from medkeras.export.signatures import available_signatures
+from medkeras.export.steps import graph_step
 
 __all__ = [
     "LiteRTModel",
+    "available_signatures",
     "check_builtin",
     "compare",
+    "compare_quantized",
+    "explain_function",
     "export_litert",
     "export_saved_model",
+    "files_function",
+    "graph_step",
     "load_interpreter",
     "operators",
+    "uncertainty_function",
 ]

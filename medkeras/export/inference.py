@@ -60,6 +60,7 @@ def write_labels(
     *,
     operating_point: Mapping[str, Any] | None = None,
     preprocess: Sequence[str] = (),
+    signatures: Sequence[str] = (),
     sureness: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes what a caller of an exported file must know as JSON: names, task, input, looks, outputs, thresholds.
@@ -72,6 +73,7 @@ def write_labels(
         model: The exported model.
         operating_point: The thresholds chosen on validation, as the evaluation wrote them.
         preprocess: Names of the steps that the caller applies to a stored image before it is resized.
+        signatures: What else can be asked of the file, see `medkeras.export.export_saved_model`.
         sureness: The rules of prediction sets and referral that were fitted on validation.
     """
     is_calibrated = isinstance(model, Calibrated)
@@ -81,6 +83,7 @@ def write_labels(
         "task": model.task,
         "class_names": list(model.class_names),
         "signature": SIGNATURE,
+        "more_signatures": list(signatures),
         "input": {
             "name": INPUT,
             "shape": [None, *model.image_shape],

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,15 @@ from medkeras.export.inference import INPUT, SIGNATURE
 from medkeras.export.saved_model import export_saved_model
 from medkeras.models.base import ImageClassifier
 
+PRECISIONS = ("float32", "float16", "int8", "full-int8")
+
 
 def export_litert(
     model: ImageClassifier | str | os.PathLike,
     path: str | os.PathLike,
     *,
-    optimizations: Sequence[str] | None = None,
+    precision: str = "float32",
+    representative: Any = None,
 ) -> pathlib.Path:
     """Writes a model as a LiteRT file that needs builtin operators only, no Flex delegate.
 
@@ -29,14 +32,18 @@ def export_litert(
     Args:
         model: A model of `medkeras.models`, or the folder of a SavedModel that `export_saved_model` wrote.
         path: The file to write; it ends in `.tflite`.
-        optimizations: Names of `tf.lite.Optimize`, such as `["DEFAULT"]` for int8 weights; none by default.
+        precision: `float32`; `float16`, weights of half the size that are computed with in float32; `int8`, weights of
+            a quarter of the size, whose products are taken in int8 with the range of each activation found anew for
+            each image; or `full-int8`, activations too, with ranges found once on `representative`, and float32 only
+            where the runtime has no int8 operator. Inputs and outputs are float32 in all.
+        representative: For `full-int8`: images `(count, *image_shape)` in [0, 1] as the model will see them.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: If the path does not end in `.tflite`, an optimisation is unknown, or the model needs an
-            operator that is not builtin: it is named, and nothing is written.
+        ValueError: If the path does not end in `.tflite`, the precision is unknown, `full-int8` has no representative
+            images, or the model needs an operator that is not builtin: it is named, and nothing is written.
 
     Example:
         >>> from medkeras.models import create
@@ -53,18 +60,40 @@ def export_litert(
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"A LiteRT file ends in .tflite. Received: path={str(path)!r}")
-    known = tf.lite.Optimize.__members__
-    if unknown := [name for name in optimizations or () if name not in known]:
-        raise ValueError(f"`optimizations` are among {', '.join(known)}. Received: {unknown[0]!r}")
+    _check_precision(precision, representative)
     with tempfile.TemporaryDirectory() as folder:
         saved = model if isinstance(model, (str, os.PathLike)) else export_saved_model(model, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        converter.optimizations = [known[name] for name in optimizations or ()]
+        _set_precision(converter, precision, representative)
         content = _convert(converter)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def _check_precision(precision: str, representative: Any) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}")
+    if precision == "full-int8" and (representative is None or not len(representative)):
+        raise ValueError("full-int8 finds its ranges on representative images. Received: none")
+
+
+def _set_precision(converter: Any, precision: str, representative: Any) -> None:
+    import tensorflow as tf
+
+    if precision == "float32":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "full-int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.representative_dataset = lambda: _one_by_one(representative)
+
+
+def _one_by_one(images: Any) -> Iterator[dict[str, np.ndarray]]:
+    return ({INPUT: np.asarray(image, np.float32)[None]} for image in images)
 
 
 def _convert(converter: Any) -> bytes:

@@ -61,12 +61,12 @@ def compare(
     images = np.asarray(images, dtype=np.float32)
     if len(images) == 0:
         raise ValueError(f"Parity needs at least one image. Received: images.shape={images.shape}")
-    expected = _keras_outputs(model, images)
+    expected = keras_outputs(model, images)
     report = {"samples": len(images)}
     if saved_model is not None:
-        report["saved_model"] = _differences(expected, _saved_model_outputs(saved_model, images), model.task)
+        report["saved_model"] = differences(expected, _saved_model_outputs(saved_model, images), model.task)
     if litert is not None:
-        report["litert"] = _differences(expected, LiteRTModel(litert).predict(images), model.task)
+        report["litert"] = differences(expected, LiteRTModel(litert).predict(images), model.task)
     for name, bound in (BOUNDS | bounds).items():
         if name in report:
             _check(name, report[name], bound)
@@ -74,7 +74,8 @@ def compare(
     return report
 
 
-def _keras_outputs(model: ImageClassifier, images: np.ndarray) -> dict[str, np.ndarray]:
+def keras_outputs(model: ImageClassifier, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns `probabilities` and `logits` of a model on images, computed in float32 as the files do."""
     import tensorflow as tf
 
     model = float32_model(model)
@@ -93,7 +94,8 @@ def _saved_model_outputs(path: str | os.PathLike, images: np.ndarray) -> dict[st
     return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
 
 
-def _differences(expected: dict[str, np.ndarray], found: dict[str, np.ndarray], task: str) -> dict[str, Any]:
+def differences(expected: dict[str, np.ndarray], found: dict[str, np.ndarray], task: str) -> dict[str, Any]:
+    """Returns how far two answers are apart, and the share of images with the same decision; see `compare`."""
     scale = {"probabilities": 1.0, "logits": np.maximum(1.0, np.abs(expected["logits"]))}
     report: dict[str, Any] = {}
     for name in OUTPUTS:

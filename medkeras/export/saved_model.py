@@ -2,12 +2,13 @@
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from medkeras.export.inference import INPUT, float32_model, inference_function, write_labels
+from medkeras.export.signatures import endpoint
 from medkeras.models.base import ImageClassifier
 
 LABELS = "assets.extra/labels.json"
@@ -17,20 +18,29 @@ def export_saved_model(
     model: ImageClassifier,
     path: str | os.PathLike,
     *,
+    signatures: Sequence[str] = (),
+    steps: Sequence[Callable[[Any], Any]] = (),
     operating_point: Mapping[str, Any] | None = None,
     preprocess: Sequence[str] = (),
     sureness: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
-    """Writes a model as a SavedModel with the signatures `serving_default` and `serve`.
+    """Writes a model as a SavedModel with the signatures `serving_default` and `serve`, which are one, and others.
 
     The input is `image`, float32 `(batch, *image_shape)` in [0, 1] with any number of images; the outputs are
     `probabilities` and `logits`, float32 `(batch, num_classes)`. Class names, task and thresholds lie in
     `assets.extra/labels.json`. A model trained in mixed precision is written in float32. What calibrates a
     `medkeras.uncertainty.Calibrated` model is in the graph.
 
+    On demand there are more signatures, for any number of images too, each row by itself: `serve_bytes` takes the
+    bytes of image files, see `medkeras.export.files_function`; `explain` says where, see
+    `medkeras.export.explain_function`; `uncertainty` says how sure, see `medkeras.export.uncertainty_function`.
+
     Args:
         model: A model of `medkeras.models`.
         path: The folder to write; for TF Serving it ends in an integer version.
+        signatures: Some of `serve_bytes`, `explain` and `uncertainty`; `available_signatures` tells which a model
+            can have.
+        steps: What `serve_bytes` does to an image before it resizes it, see `medkeras.export.graph_step`.
         operating_point: Thresholds for `labels.json`, as the evaluation wrote them.
         preprocess: Names of the steps before resizing, for `labels.json`.
         sureness: Rules of prediction sets and referral, for `labels.json`.
@@ -39,8 +49,8 @@ def export_saved_model(
         The folder.
 
     Raises:
-        ValueError: If the model is not one of `medkeras.models`, Keras does not run on TensorFlow, or `path`
-            holds something already.
+        ValueError: If the model is not one of `medkeras.models` or cannot have a signature, Keras does not run on
+            TensorFlow, or `path` holds something already.
 
     Example:
         >>> import tempfile
@@ -50,6 +60,8 @@ def export_saved_model(
         >>> sorted(p.name for p in folder.iterdir())
         ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """
+    import tensorflow as tf
+
     path = pathlib.Path(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise ValueError(f"A SavedModel is written to a new or empty folder. Received: path={str(path)!r}")
@@ -58,8 +70,12 @@ def export_saved_model(
     archive.track(model)
     image = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name=INPUT)
     archive.add_endpoint("serve", inference_function(model), input_signature=[image])
+    for name in signatures:
+        function, specs = endpoint(name, model, steps=steps)
+        archive.add_endpoint(name, tf.function(function, specs, autograph=False))
     archive.write_out(path, verbose=False)
     labels = path / LABELS
     labels.parent.mkdir()
-    write_labels(labels, model, operating_point=operating_point, preprocess=preprocess, sureness=sureness)
+    notes = {"signatures": signatures, "preprocess": preprocess}
+    write_labels(labels, model, operating_point=operating_point, sureness=sureness, **notes)
     return path

@@ -102,7 +102,7 @@ def _dropouts(model: keras.Model) -> list[keras.layers.Layer]:
 
 def _sampler(model: keras.Model, layers: Sequence[keras.layers.Layer], samples: int) -> keras.Model:
     """Returns a model from images to `(batch, samples, outputs)`."""
-    once, rest = _split(model, layers)
+    once, rest = split_at_dropout(model, layers)
     is_nested = not set(layers) <= set(rest.layers)
     often = keras.models.clone_model(
         rest,
@@ -113,8 +113,22 @@ def _sampler(model: keras.Model, layers: Sequence[keras.layers.Layer], samples: 
     return keras.Model(model.input, ops.reshape(outputs, (-1, samples, *outputs.shape[1:])))
 
 
-def _split(model: keras.Model, layers: Sequence[keras.layers.Layer]) -> tuple[Any, keras.Model]:
-    """Returns the tensor behind which all stochastic layers lie, and the model from there on."""
+def split_at_dropout(model: keras.Model, layers: Sequence[keras.layers.Layer]) -> tuple[Any, keras.Model]:
+    """Returns the tensor behind which all stochastic layers lie, and the model from there on.
+
+    Args:
+        model: A functional model.
+        layers: Its stochastic layers, see `stochastic_layers`; where they lie on several ways, or in a model inside,
+            the tensor is the model's input.
+
+    Example:
+        >>> inputs = keras.Input((4,))
+        >>> drop = keras.layers.Dropout(0.2)
+        >>> model = keras.Model(inputs, keras.layers.Dense(2)(drop(keras.layers.Dense(3)(inputs))))
+        >>> tensor, rest = split_at_dropout(model, [drop])
+        >>> tensor.shape, rest.output_shape
+        ((None, 3), (None, 2))
+    """
     for layer in layers:
         try:
             rest = keras.Model(layer.input, model.output)

@@ -16,6 +16,7 @@ from medkeras.export.inference import write_labels
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
 from pipelines.jobs.config import TrainConfig, load_split, open_like
+from pipelines.jobs.signatures import choose_signatures
 from pipelines.jobs.trained import load_calibrated, load_trained
 from pipelines.run_folder import RunFolder, atomic_path
 
@@ -29,6 +30,7 @@ def export_run(
     name: str | None = None,
     data: str | None = None,
     formats: Sequence[str] = FORMATS,
+    signatures: Sequence[str] | None = None,
     samples: int = 32,
     two_stage: str | None = None,
     console: Console | None = None,
@@ -48,6 +50,8 @@ def export_run(
         name: Name of the model in the store; the run folder's by default, with `_two_stage` where that is asked.
         data: Another source to take samples from; by default the run's own validation images.
         formats: Some of `saved_model` and `litert`.
+        signatures: What the SavedModel answers beside `serving_default`, see `medkeras.export.export_saved_model`; by
+            default all that the model and the run's preprocessing allow, and the console says what is left out.
         samples: Images to compare on.
         two_stage: A protocol of `medkeras.models.two_stage`: the exported model looks twice, at the whole image and at
             what it attended to, with the operating point of `pipelines.jobs.trained.load_trained`.
@@ -84,7 +88,10 @@ def export_run(
         images = _samples(run, model, data, samples, source_options)
     with contextlib.ExitStack() as stack:
         staged = {form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats}
-        files = _write(model, name, staged, notes, console)
+        extras = {}
+        if "saved_model" in staged:
+            extras = choose_signatures(model, notes["preprocess"], wanted=signatures, console=console)
+        files = _write(model, name, staged, notes, extras, console)
         with console.status("Comparing with Keras"):
             parity = compare(model, images, **files)
         for form, folder in staged.items():
@@ -111,13 +118,14 @@ def _write(
     name: str,
     folders: dict[str, pathlib.Path],
     notes: dict[str, Any],
+    extras: dict[str, Any],
     console: Console,
 ) -> dict[str, pathlib.Path]:
     """Writes each format into its folder and returns what was written: a folder and a file."""
     files = {}
     if folder := folders.get("saved_model"):
         with console.status("Writing the SavedModel"):
-            files["saved_model"] = export_saved_model(model, folder, **notes)
+            files["saved_model"] = export_saved_model(model, folder, **notes, **extras)
     if folder := folders.get("litert"):
         with console.status("Converting to LiteRT"):
             folder.mkdir()
