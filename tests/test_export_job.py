@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 
 import cv2
 import keras
@@ -14,10 +15,12 @@ from untrained_run import write_run
 
 from medkeras.export import LiteRTModel
 from medkeras.uncertainty import ConformalSets, LogitScaling
-from pipelines.jobs import export
+from pipelines.jobs import export, model_store
 from pipelines.jobs.calibration import Calibration, Referral
-from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.export import export_run
+from pipelines.jobs.export_bounds import parse_bounds
+from pipelines.jobs.model_store import published
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.signatures import choose_signatures
 
@@ -57,8 +60,13 @@ def test_the_store_has_versions_that_tf_serving_reads(run, tmp_path):
     assert second["version"] == 2 and "litert" not in second
     assert {p.name for p in (tmp_path / "lungs").iterdir()} == {"1", "2", "litert"}
     beside = tmp_path / "lungs" / "1" / "assets.extra"
-    assert files(beside) == ["labels.json", "parity.json"]
-    assert files(tmp_path / "lungs" / "litert" / "1") == ["labels.json", "lungs.tflite", "parity.json"]
+    assert files(beside) == ["checksums.sha256", "labels.json", "parity.json", "tf_serving_warmup_requests"]
+    assert files(tmp_path / "lungs" / "litert" / "1") == [
+        "checksums.sha256",
+        "labels.json",
+        "lungs.tflite",
+        "parity.json",
+    ]
     assert json.loads((beside / "parity.json").read_text()) == first["parity"]
     labels = json.loads((beside / "labels.json").read_text())
     assert labels["class_names"] == ["healthy", "lesion"]
@@ -114,6 +122,39 @@ def test_both_files_predict_what_the_run_predicts(run, tmp_path):
         np.testing.assert_allclose(on_the_edge[name], values, atol=1e-4)
 
 
+def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path):
+    out, forms = io.StringIO(), ["litert-float16", "litert-int8", "litert-full-int8"]
+    bounds = parse_bounds([f"{form}.{bound}" for form in forms[1:] for bound in ("agreement=0", "auc_loss=1")])
+    console = Console(file=out, width=100)
+    found = export_run(run.path, tmp_path, formats=forms, bounds=bounds, samples=1, console=console)
+    store = tmp_path / "lungs"
+    assert files(store / "litert-full-int8" / "1") == [
+        "checksums.sha256",
+        "labels.json",
+        "lungs-full-int8.tflite",
+        "parity.json",
+    ]
+    assert {path.name for path in store.iterdir()} == set(forms)
+    report = found["parity"]["quantized"]
+    assert report["samples"] == len(load_split(TrainConfig.from_run(run), "val"))
+    assert f"{report['litert-int8']['auc']:.3f}" in out.getvalue()
+    listed = subprocess.run(["sha256sum", "-c", "checksums.sha256"], cwd=store / "litert-int8" / "1", check=False)
+    assert listed.returncode == 0
+
+
+def test_a_version_is_never_written_again(tmp_path):
+    with pytest.raises(ValueError, match="never written again"), published(tmp_path / "1") as slow:
+        (slow / "model").write_text("slow")
+        with published(tmp_path / "1") as fast:
+            (fast / "model").write_text("fast")
+        assert {path.name[0] for path in tmp_path.iterdir()} == {".", "1"}  # No number before it is whole.
+    assert files(tmp_path) == ["1/model"] and (tmp_path / "1" / "model").read_text() == "fast"
+    with pytest.raises(KeyboardInterrupt), published(tmp_path / "2") as folder:
+        (folder / "half").write_text("half")
+        raise KeyboardInterrupt
+    assert files(tmp_path) == ["1/model"]
+
+
 def test_real_images_pass_the_comparison(run, real_data, tmp_path):
     npz = real_data / "pneumoniamnist" / "pneumoniamnist_rebuilt.npz"
     if not npz.is_file():
@@ -147,6 +188,7 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
         ({"name": "a/b"}, ValueError, "name='a/b'"),
         ({"formats": ["onnx"]}, ValueError, r"formats=\['onnx'\]"),
         ({"formats": []}, ValueError, "formats="),
+        ({"formats": ["litert-int4"]}, ValueError, r"formats=\['litert-int4'\]"),
         ({"samples": 0}, ValueError, "samples=0"),
         ({"data": "phantom:binary3d"}, ValueError, "with 3D images"),
         ({"data": str(tmp_path / "gone.npz")}, FileNotFoundError, "gone.npz"),
@@ -158,6 +200,6 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
 
 
 def test_a_folder_without_the_right_to_write_is_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(model_store.os, "access", lambda path, mode: False)
     with pytest.raises(ValueError, match="can be written. Received: "):
         export_run(run.path, tmp_path)

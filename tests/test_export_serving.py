@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 from export_models import images, randomize
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from medkeras.explain import localize, mark_regions
 from medkeras.export import available_signatures, export_saved_model, graph_step
@@ -21,6 +22,7 @@ from pipelines.decode import fit, fit_stored, read_image
 from pipelines.preprocess import CentreCrop, Square, apply
 
 tf = pytest.importorskip("tensorflow")
+from tensorflow.core.framework import tensor_pb2  # noqa: E402
 
 
 class SeenNet(ImageClassifier):
@@ -59,7 +61,9 @@ def served(model, tmp_path_factory):
     """The signatures of a calibrated model whose files are made square first."""
     folder = tmp_path_factory.mktemp("served") / "1"
     steps = [graph_step("square", {"fill": "zero"})]
-    return tf.saved_model.load(str(export_saved_model(model, folder, signatures=SIGNATURES, steps=steps)))
+    loaded = tf.saved_model.load(str(export_saved_model(model, folder, signatures=SIGNATURES, steps=steps)))
+    loaded.folder = folder
+    return loaded
 
 
 def ask(served, name, **inputs):
@@ -82,6 +86,38 @@ def test_names_shapes_and_types_are_pinned(served):
         assert {k: (v.shape.as_list(), v.dtype) for k, v in found.items()} == outputs
     inputs = {name: sorted(served.signatures[name].structured_input_signature[1]) for name in wanted}
     assert inputs == {"serve_bytes": ["image_bytes"], "explain": ["image"], "uncertainty": ["image", "samples", "seed"]}
+
+
+def prediction_log():
+    """The message class of a warm-up record, described anew from the .proto files of TF Serving."""
+    file = descriptor_pb2.FileDescriptorProto(name="warmup_test.proto", package="warmup_test")
+    file.dependency.append("tensorflow/core/framework/tensor.proto")
+    for name, fields in {
+        "ModelSpec": [("name", 1, ""), ("signature_name", 3, "")],
+        "InputsEntry": [("key", 1, ""), ("value", 2, ".tensorflow.TensorProto")],
+        "PredictRequest": [("model_spec", 1, ".warmup_test.ModelSpec"), ("inputs", 2, ".warmup_test.InputsEntry")],
+        "PredictLog": [("request", 1, ".warmup_test.PredictRequest")],
+        "PredictionLog": [("predict_log", 6, ".warmup_test.PredictLog")],
+    }.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind in fields:
+            label = 3 if field == "inputs" else 1
+            message.field.add(name=field, number=number, label=label, type=11 if kind else 9, type_name=kind or None)
+    pool = descriptor_pool.Default()
+    return message_factory.GetMessageClass(pool.Add(file).message_types_by_name["PredictionLog"])
+
+
+def test_every_signature_answers_its_warm_up_request(model, served):
+    assert tensor_pb2.TensorProto  # Its description is in the pool.
+    kind = prediction_log()
+    records = tf.data.TFRecordDataset(str(served.folder / "assets.extra" / "tf_serving_warmup_requests"))
+    requests = [kind.FromString(record).predict_log.request for record in records.as_numpy_iterator()]
+    assert [request.model_spec.signature_name for request in requests] == ["serving_default", *SIGNATURES]
+    for request in requests:
+        assert request.model_spec.name == "seen_net"
+        inputs = {entry.key: tf.constant(tf.make_ndarray(entry.value)) for entry in request.inputs}
+        answer = ask(served, request.model_spec.signature_name, **inputs)
+        assert all(len(value) == 1 for value in answer.values())
 
 
 def encoded(kind, shape, dtype=np.uint8, seed=0):

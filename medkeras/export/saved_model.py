@@ -9,6 +9,7 @@ import keras
 
 from medkeras.export.inference import INPUT, float32_model, inference_function, write_labels
 from medkeras.export.signatures import endpoint
+from medkeras.export.warmup import WARMUP, write_warmup
 from medkeras.models.base import ImageClassifier
 
 LABELS = "assets.extra/labels.json"
@@ -33,7 +34,8 @@ def export_saved_model(
 
     On demand there are more signatures, for any number of images too, each row by itself: `serve_bytes` takes the
     bytes of image files, see `medkeras.export.files_function`; `explain` says where, see
-    `medkeras.export.explain_function`; `uncertainty` says how sure, see `medkeras.export.uncertainty_function`.
+    `medkeras.export.explain_function`; `uncertainty` says how sure, see `medkeras.export.uncertainty_function`. For
+    each signature there is a request with which TF Serving warms up.
 
     Args:
         model: A model of `medkeras.models`.
@@ -76,6 +78,7 @@ def export_saved_model(
     archive.write_out(path, verbose=False)
     labels = path / LABELS
     labels.parent.mkdir()
+    write_warmup(path / WARMUP, model, signatures)
     notes = {"signatures": signatures, "preprocess": preprocess}
     write_labels(labels, model, operating_point=operating_point, sureness=sureness, **notes)
     return path

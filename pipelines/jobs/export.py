@@ -1,26 +1,33 @@
-"""The export job: a run becomes a SavedModel and a LiteRT file, both compared with Keras on real samples."""
+"""The export job: a run becomes a SavedModel and LiteRT files, all compared with Keras on real samples."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from medkeras.export import compare, export_litert, export_saved_model
+from medkeras.export import compare, compare_quantized, export_litert, export_saved_model
 from medkeras.export.inference import write_labels
+from medkeras.export.quantized import QUANTIZED_BOUNDS
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
 from pipelines.jobs.config import TrainConfig, load_split, open_like
+from pipelines.jobs.model_store import next_version, open_store, published, write_checksums
 from pipelines.jobs.signatures import choose_signatures
 from pipelines.jobs.trained import load_calibrated, load_trained
-from pipelines.run_folder import RunFolder, atomic_path
+from pipelines.records import Records
+from pipelines.run_folder import RunFolder
 
 FORMATS = ("saved_model", "litert")
+QUANTIZED = tuple(QUANTIZED_BOUNDS)
+MOST_SAMPLES = 200  # Images on which ranges are found, and on which quantised files are compared.
 
 
 def export_run(
@@ -32,34 +39,41 @@ def export_run(
     formats: Sequence[str] = FORMATS,
     signatures: Sequence[str] | None = None,
     samples: int = 32,
+    bounds: Mapping[str, Mapping[str, float]] | None = None,
     two_stage: str | None = None,
     console: Console | None = None,
     **source_options: Any,
 ) -> dict[str, Any]:
     """Exports a run to a model store, and proves on validation images that the files equal the Keras model.
 
-    The SavedModel goes to `<to>/<name>/<version>/`, the folder that TF Serving watches; the LiteRT file to
-    `<to>/<name>/litert/<version>/<name>.tflite`, which TF Serving passes over. Beside each lie `labels.json`
-    and `parity.json` (in the SavedModel's `assets.extra/`). The version counts up; files appear whole, by a
-    rename, once they have passed the comparison. The scaling of a calibrated run is in the graph of both; its
-    prediction sets and what it refers stand in `labels.json`.
+    The SavedModel goes to `<to>/<name>/<version>/`, the folder that TF Serving watches; a LiteRT file to
+    `<to>/<name>/<format>/<version>/`, which TF Serving passes over. Beside each lie `labels.json`, `parity.json` and
+    `checksums.sha256` (in the SavedModel's `assets.extra/`). The version counts up and is never written again; files
+    appear whole, by a rename, once they have passed the comparison. The scaling of a calibrated run is in the graph of
+    all; its prediction sets and what it refers stand in `labels.json`.
+
+    A quantised file is compared on up to 200 validation images, also by its AUC; the ranges of `litert-full-int8` are
+    found on up to 200 images of the training split.
 
     Args:
         run: A run folder with `config.yaml` and `model.keras`.
         to: The model store; it is made where it is missing.
         name: Name of the model in the store; the run folder's by default, with `_two_stage` where that is asked.
         data: Another source to take samples from; by default the run's own validation images.
-        formats: Some of `saved_model` and `litert`.
+        formats: Some of `saved_model`, `litert`, `litert-float16`, `litert-int8` and `litert-full-int8`, see
+            `medkeras.export.export_litert`.
         signatures: What the SavedModel answers beside `serving_default`, see `medkeras.export.export_saved_model`; by
             default all that the model and the run's preprocessing allow, and the console says what is left out.
-        samples: Images to compare on.
+        samples: Images to compare on, of the formats that are not quantised.
+        bounds: What quantised files must hold to, see `medkeras.export.compare_quantized`.
         two_stage: A protocol of `medkeras.models.two_stage`: the exported model looks twice, at the whole image and at
             what it attended to, with the operating point of `pipelines.jobs.trained.load_trained`.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 
     Returns:
-        `name`, `version`, the path of each format, and `parity`, the report of `medkeras.export.compare`.
+        `name`, `version`, the path of each format, and `parity`, the report of `medkeras.export.compare`, with
+        that of `medkeras.export.compare_quantized` under `quantized`.
 
     Raises:
         FileNotFoundError: If the run folder or a file of it is missing.
@@ -75,28 +89,32 @@ def export_run(
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     run, console = RunFolder(run).open(), console or Console(quiet=True)
-    if not formats or not set(formats) <= set(FORMATS):
-        raise ValueError(f"`formats` must be among {', '.join(FORMATS)}. Received: formats={list(formats)}")
+    known = (*FORMATS, *QUANTIZED)
+    if not formats or not set(formats) <= set(known):
+        raise ValueError(f"`formats` must be among {', '.join(known)}. Received: formats={list(formats)}")
     if samples < 1:
         raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
     name = name or run.path.resolve().name + ("_two_stage" if two_stage else "")
-    store = _store(to, name)
-    version = _next_version(store)
-    targets = {"saved_model": store / f"{version}", "litert": store / "litert" / f"{version}"}
+    store = open_store(to, name)
+    version = next_version(store)
+    targets = {form: (store if form == "saved_model" else store / form) / f"{version}" for form in known}
     with console.status("Loading the model and the samples"):
         model, notes = _model_and_notes(run, two_stage, console)
-        images = _samples(run, model, data, samples, source_options)
+        source = _Source(run, model, data, source_options)
+        images, _ = source.examples(samples)
+        ranges = source.of_training(MOST_SAMPLES) if "litert-full-int8" in formats else None
+    extras = {}
+    if "saved_model" in formats:
+        extras = choose_signatures(model, notes["preprocess"], wanted=signatures, console=console)
     with contextlib.ExitStack() as stack:
-        staged = {form: stack.enter_context(atomic_path(targets[form])) for form in FORMATS if form in formats}
-        extras = {}
-        if "saved_model" in staged:
-            extras = choose_signatures(model, notes["preprocess"], wanted=signatures, console=console)
-        files = _write(model, name, staged, notes, extras, console)
+        staged = {form: stack.enter_context(published(targets[form])) for form in known if form in formats}
+        files = _write(model, name, staged, notes, extras, ranges, console)
         with console.status("Comparing with Keras"):
-            parity = compare(model, images, **files)
+            parity = _compare(model, images, files, source, bounds)
         for form, folder in staged.items():
-            extra = folder / "assets.extra" if form == "saved_model" else folder
-            (extra / "parity.json").write_text(json.dumps(parity, indent=2) + "\n")
+            beside = "assets.extra" if form == "saved_model" else "."
+            (folder / beside / "parity.json").write_text(json.dumps(parity, indent=2) + "\n")
+            write_checksums(folder, beside=beside)
     written = {form: targets[form] / files[form].relative_to(staged[form]) for form in staged}
     _print(console, written, parity)
     return {"name": name, "version": version, "parity": parity, **{k: str(v) for k, v in written.items()}}
@@ -119,64 +137,92 @@ def _write(
     folders: dict[str, pathlib.Path],
     notes: dict[str, Any],
     extras: dict[str, Any],
+    ranges: np.ndarray | None,
     console: Console,
 ) -> dict[str, pathlib.Path]:
-    """Writes each format into its folder and returns what was written: a folder and a file."""
+    """Writes each format into its folder and returns what was written: a folder and files."""
     files = {}
     if folder := folders.get("saved_model"):
         with console.status("Writing the SavedModel"):
             files["saved_model"] = export_saved_model(model, folder, **notes, **extras)
-    if folder := folders.get("litert"):
-        with console.status("Converting to LiteRT"):
-            folder.mkdir()
-            files["litert"] = export_litert(files.get("saved_model", model), folder / f"{name}.tflite")
+    with tempfile.TemporaryDirectory() as plain, console.status("Converting to LiteRT"):
+        edge = {form: folder for form, folder in folders.items() if form != "saved_model"}
+        saved = export_saved_model(model, plain) if edge else None
+        for form, folder in edge.items():
+            kind = form.removeprefix("litert")
+            options = {"precision": kind.removeprefix("-") or "float32", "representative": ranges}
+            files[form] = export_litert(saved, folder / f"{name}{kind}.tflite", **options)
             write_labels(folder / "labels.json", model, **notes)
     return files
 
 
-def _store(to: str | os.PathLike, name: str) -> pathlib.Path:
-    """Returns the folder of the model in the store, which need not exist but could be written."""
-    if name != pathlib.Path(name).name or name.startswith("."):
-        raise ValueError(f"`name` must be a plain folder name. Received: name={name!r}")
-    store = pathlib.Path(to) / name
-    nearest = next(place for place in (store, *store.parents) if place.exists())
-    if not nearest.is_dir():
-        raise ValueError(f"A model store is a folder, and this is a file. Received: {nearest}")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ValueError(f"A model store must be a folder that can be written. Received: {nearest}")
-    return store
+def _compare(
+    model: ImageClassifier,
+    images: np.ndarray,
+    files: dict[str, pathlib.Path],
+    source: "_Source",
+    bounds: Mapping[str, Mapping[str, float]] | None,
+) -> dict[str, Any]:
+    parity = compare(model, images, **{form: file for form, file in files.items() if form in FORMATS})
+    if quantized := {form: file for form, file in files.items() if form in QUANTIZED}:
+        examples = source.examples(MOST_SAMPLES)
+        parity["quantized"] = compare_quantized(model, *examples, quantized, bounds=bounds)
+    return parity
 
 
-def _next_version(store: pathlib.Path) -> int:
-    folders = (folder for folder in (store, store / "litert") if folder.is_dir())
-    versions = (int(path.name) for folder in folders for path in folder.iterdir() if path.name.isdigit())
-    return 1 + max(versions, default=0)
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """The images on which an exported run is compared, and those on which ranges are found."""
 
+    run: RunFolder
+    model: ImageClassifier
+    data: str | None
+    options: dict[str, Any]
 
-def _samples(
-    run: RunFolder, model: ImageClassifier, data: str | None, count: int, options: dict[str, Any]
-) -> np.ndarray:
-    """Returns images spread evenly over the validation records, or over all records of another source."""
-    config = TrainConfig.from_run(run)
-    records = open_like(config, data, **options) if data else load_split(config, "val")
-    if records.rank != len(model.image_shape) - 1:
-        raise ValueError(
-            f"{model.name} takes images of shape {model.image_shape}. "
-            f"Received: {records.name} with {records.rank}D images"
+    def examples(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels spread evenly over the validation records, or over those of another source."""
+        config = TrainConfig.from_run(self.run)
+        return self._spread(
+            open_like(config, self.data, **self.options) if self.data else load_split(config, "val"), count
         )
-    chosen = records.select(np.unique(np.linspace(0, len(records) - 1, count).astype(int)))
-    pipeline = InputPipeline(chosen, image_shape=model.image_shape, batch_size=len(chosen))
-    return next(pipeline.batches().as_numpy_iterator())[0]
+
+    def of_training(self, count: int) -> np.ndarray:
+        """Returns images spread evenly over the training records."""
+        return self._spread(load_split(TrainConfig.from_run(self.run), "train"), count)[0]
+
+    def _spread(self, records: Records, count: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = self.model.image_shape
+        if records.rank != len(shape) - 1:
+            raise ValueError(
+                f"{self.model.name} takes images of shape {shape}. Received: {records.name} with {records.rank}D images"
+            )
+        chosen = records.select(np.unique(np.linspace(0, len(records) - 1, count).astype(int)))
+        pipeline = InputPipeline(chosen, image_shape=shape, batch_size=len(chosen))
+        return next(pipeline.batches().as_numpy_iterator())
 
 
 def _print(console: Console, written: dict[str, pathlib.Path], parity: dict[str, Any]) -> None:
-    table = Table(title=f"Largest difference from Keras on {parity['samples']} images")
-    for column in ("format", "probabilities", "logits", "bound", "same decision"):
-        table.add_column(column, justify="left" if column == "format" else "right")
-    for form in written:
-        row = parity[form]
-        differences = (f"{row[part]['max']:.1e}" for part in ("probabilities", "logits"))
-        table.add_row(form, *differences, f"{row['bound']:.0e}", f"{row['agreement']:.1%}")
-    console.print(table)
+    if plain := {form: parity[form] for form in written if form in FORMATS}:
+        title = f"Largest difference from Keras on {parity['samples']} images"
+        table = _table(title, "format", "probabilities", "logits", "bound", "same decision")
+        for form, row in plain.items():
+            differences = (f"{row[part]['max']:.1e}" for part in ("probabilities", "logits"))
+            table.add_row(form, *differences, f"{row['bound']:.0e}", f"{row['agreement']:.1%}")
+        console.print(table)
+    if quantized := parity.get("quantized"):
+        title = f"Quantised, on {quantized['samples']} images"
+        table = _table(title, "format", "logits", "same decision", "AUC", "AUC lost")
+        for form in (form for form in written if form in QUANTIZED):
+            row = quantized[form]
+            ranks = ("-" if row[part] is None else f"{row[part]:.3f}" for part in ("auc", "auc_loss"))
+            table.add_row(form, f"{row['logits']['max']:.1e}", f"{row['agreement']:.1%}", *ranks)
+        console.print(table)
     for form, path in written.items():
         console.print(f"{form}: {path}", soft_wrap=True, highlight=False)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "format" else "right")
+    return table

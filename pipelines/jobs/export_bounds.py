@@ -1,0 +1,28 @@
+"""The bounds of quantised files, as a command line writes them."""
+
+from collections.abc import Sequence
+
+
+def parse_bounds(texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns the bounds for `medkeras.export.compare_quantized` that some texts stand for.
+
+    Args:
+        texts: Each `<format>.<bound>=<number>`.
+
+    Raises:
+        ValueError: If a text is not of this form.
+
+    Example:
+        >>> parse_bounds(["litert-int8.agreement=0.9", "litert-int8.auc_loss=0.02"])
+        {'litert-int8': {'agreement': 0.9, 'auc_loss': 0.02}}
+    """
+    bounds: dict[str, dict[str, float]] = {}
+    for text in texts:
+        place, _, value = text.partition("=")
+        form, _, name = place.partition(".")
+        try:
+            number = float(value)
+        except ValueError as error:
+            raise ValueError(f"A bound is <format>.<bound>=<number>. Received: {text!r}") from error
+        bounds.setdefault(form, {})[name] = number
+    return bounds

@@ -1,0 +1,116 @@
+"""The model store: numbered versions that appear whole, by a rename, and are never written again."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterator
+
+CHECKSUMS = "checksums.sha256"
+
+
+def open_store(to: str | os.PathLike, name: str) -> pathlib.Path:
+    """Returns the folder of a model in a store, which need not exist but could be written.
+
+    Args:
+        to: The store.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If the name is no plain folder name, or the store is a file or cannot be written.
+
+    Example:
+        >>> open_store("saved_models", "../chest")
+        Traceback (most recent call last):
+        ...
+        ValueError: `name` must be a plain folder name. Received: name='../chest'
+    """
+    if name != pathlib.Path(name).name or name.startswith("."):
+        raise ValueError(f"`name` must be a plain folder name. Received: name={name!r}")
+    store = pathlib.Path(to) / name
+    nearest = next(place for place in (store, *store.parents) if place.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"A model store is a folder, and this is a file. Received: {nearest}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"A model store must be a folder that can be written. Received: {nearest}")
+    return store
+
+
+def next_version(store: pathlib.Path) -> int:
+    """Returns the number after the highest version of any format of a model.
+
+    Example:
+        >>> next_version(pathlib.Path("no-such-model"))
+        1
+    """
+    folders = [folder for folder in (store, *store.glob("litert*")) if folder.is_dir()]
+    versions = (int(path.name) for folder in folders for path in folder.iterdir() if path.name.isdigit())
+    return 1 + max(versions, default=0)
+
+
+@contextlib.contextmanager
+def published(version: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a folder to write to, and renames it to a version if the block succeeds.
+
+    Until then its name begins with a dot, which a server that looks for numbers passes over.
+
+    Args:
+        version: The folder of the version.
+
+    Raises:
+        ValueError: If the version exists by then: another export was faster.
+        OSError: If the store cannot be written; nothing is left behind.
+
+    Example:
+        >>> import tempfile
+        >>> version = pathlib.Path(tempfile.mkdtemp()) / "1"
+        >>> with published(version) as folder:
+        ...     _ = (folder / "model").write_text("whole")
+        >>> [path.name for path in version.iterdir()]
+        ['model']
+    """
+    version.parent.mkdir(parents=True, exist_ok=True)
+    temporary = version.with_name(f".{version.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        _sync(temporary)
+        try:
+            temporary.rename(version)
+        except OSError as error:
+            if not version.exists():
+                raise
+            raise ValueError(f"A version is never written again. Received: {version}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_checksums(folder: pathlib.Path, *, beside: str = ".") -> pathlib.Path:
+    """Writes the SHA-256 of every file of a version, as `sha256sum -c` reads it from within that folder.
+
+    Args:
+        folder: The version.
+        beside: The folder in it that gets the list.
+
+    Example:
+        >>> import tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a").write_text("x")
+        >>> write_checksums(folder).read_text().split()[1]
+        'a'
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}" for path in files
+    ]
+    found = folder / beside / CHECKSUMS
+    found.write_text("\n".join(lines) + "\n")
+    return found
+
+
+def _sync(folder: pathlib.Path) -> None:
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
