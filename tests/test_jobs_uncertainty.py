@@ -29,6 +29,7 @@ from pipelines.jobs.predict import predict_run
 from pipelines.jobs.train import _say_how_sure
 from pipelines.jobs.trained import Trained, calibrate, load_member, load_model, load_trained
 from pipelines.jobs.uncertainty import measure_sureness, sureness_columns
+from pipelines.report.facts import read_facts
 from pipelines.run_folder import RunFolder
 
 RNG = np.random.default_rng(0)
@@ -222,6 +223,9 @@ def test_an_ensemble_is_the_mean_of_its_calibrated_runs(run, member, tmp_path):
     trained = load_trained(run, sampling=Sampling("ensemble", members=(str(member.path),)))
     assert len(set(run.path.glob("operating_point_ensemble_*.json")) - frozen) == 2
     assert len(trained.members) == 1 and trained.answer(records).found.mean.shape == (len(records), 2)
+    metrics = evaluate_run(member.path, uncertainty="ensemble", members=[run.path])
+    point = member.read_json(f"operating_point_ensemble_{metrics['uncertainty']['digest']}.json")
+    assert read_facts(member)["operating_point"] == point
 
 
 def test_a_member_that_has_seen_the_test_split_is_refused(run, member):

@@ -22,7 +22,7 @@ from pipelines.jobs.events import Event, events
 from pipelines.jobs.gallery import least_sure
 from pipelines.jobs.intervals import class_intervals, net_benefit, overall_intervals
 from pipelines.jobs.subgroups import say_what_stands_out, stands_out, subgroup_columns, subgroup_table
-from pipelines.jobs.trained import Trained, decisions, load_trained
+from pipelines.jobs.trained import Trained, decisions, digest, load_trained
 from pipelines.jobs.uncertainty import (
     max_softmax_uncertainty,
     measure_sureness,
@@ -124,6 +124,8 @@ def evaluate_run(
             metrics["subgroups"] = {"columns": list(subgroups), "stands_out": stands_out(tables["subgroups"])}
     metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage}
     metrics["uncertainty"] = sampling.to_dict() | {"seed": seed}
+    if sampling.members:
+        metrics["uncertainty"]["digest"] = digest(sampling.members).removeprefix("_")
     is_main = data is None and split == "test" and two_stage is None
     target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split, two_stage))
     target.write_json("metrics.json", metrics)

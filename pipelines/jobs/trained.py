@@ -22,6 +22,7 @@ __all__ = [
     "Trained",
     "calibrate",
     "decisions",
+    "digest",
     "load_calibrated",
     "load_member",
     "load_model",
@@ -121,7 +122,7 @@ def load_trained(
         if not (run / f"operating_point{looks}.json").is_file():
             calibrate(run, model, load_split(TrainConfig.from_run(run), "val"), suffix=looks, console=console)
     members = tuple(load_member(run, RunFolder(member)) for member in sampling.members)
-    base, suffix = _calibration(run, looks, model), looks + sampling.suffix + _digest(sampling.members)
+    base, suffix = _calibration(run, looks, model), looks + sampling.suffix + digest(sampling.members)
     model = with_scaling(model, base.scaling)
     if not (run / f"operating_point{suffix}.json").is_file():
         records = load_split(TrainConfig.from_run(run), "val")
@@ -156,8 +157,13 @@ def load_member(run: RunFolder, member: RunFolder) -> ImageClassifier:
     return model
 
 
-def _digest(members: Sequence[str]) -> str:
-    """Returns what tells an ensemble from others, also after a member was trained anew; nothing without members."""
+def digest(members: Sequence[str]) -> str:
+    """Returns what tells an ensemble from others, also after a member was trained anew; nothing without members.
+
+    Example:
+        >>> digest(())
+        ''
+    """
     if not members:
         return ""
     files = [RunFolder(member) / name for member in members for name in ("model.keras", "calibration.json")]

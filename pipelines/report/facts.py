@@ -54,7 +54,7 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
         "data": _data(run, config, metrics),
         "evaluation": metrics and {key: metrics.get(key) for key in ("split", "count", "patients", "uncertainty")},
         "headline": [] if metrics is None else headlines(metrics),
-        "overall": metrics and metrics.get("intervals"),
+        "overall": metrics and _overall(metrics),
         "classes": None if metrics is None else _classes(metrics),
         "confusion": None if metrics is None else _confusion(metrics),
         "operating_point": _json(run, f"operating_point{sampled}.json"),
@@ -69,6 +69,12 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
     facts["title"] = " ".join(author["title"]) if author["title"] else f"{config['model']} on {facts['data']['source']}"
     facts["commands"] = _commands(environment, called, facts, metrics)
     return facts | {"missing": _missing(facts, called)}
+
+
+def _overall(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the measures of all classes; the two kappas differ for ordinal grades alone."""
+    found, is_ordinal = metrics.get("intervals"), metrics.get("task") == "ordinal"
+    return found and {name: value for name, value in found.items() if is_ordinal or name != "cohen_kappa"}
 
 
 def source_name(data: str) -> str:
@@ -200,7 +206,7 @@ def _localization(found: Mapping[str, Any]) -> dict[str, Any]:
 def _sampled(metrics: Mapping[str, Any] | None) -> str:
     """Returns what the files end in that belong to the way of sampling by which the run was evaluated."""
     how = (metrics or {}).get("uncertainty") or {"method": "none"}
-    return "".join(f"_{how[key]}" for key in ("method", "samples") if how["method"] != "none" and key in how)
+    return "".join(f"_{how[key]}" for key in ("method", "samples", "digest") if how["method"] != "none" and key in how)
 
 
 def _commands(

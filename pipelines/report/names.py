@@ -11,7 +11,7 @@ MEASURES = {
     "balanced_accuracy": "balanced accuracy",
     "mcc": "Matthews correlation",
     "kappa": "kappa",
-    "cohen_kappa": "Cohen’s kappa",
+    "cohen_kappa": "kappa without weights",
     "brier": "Brier score",
     "iou": "IoU",
     "dice": "Dice",
