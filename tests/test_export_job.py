@@ -189,6 +189,7 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
         ({"formats": ["onnx"]}, ValueError, r"formats=\['onnx'\]"),
         ({"formats": []}, ValueError, "formats="),
         ({"formats": ["litert-int4"]}, ValueError, r"formats=\['litert-int4'\]"),
+        ({"bounds": {"litert-int8": {}}}, ValueError, "a bound of 'litert-int8'"),
         ({"samples": 0}, ValueError, "samples=0"),
         ({"data": "phantom:binary3d"}, ValueError, "with 3D images"),
         ({"data": str(tmp_path / "gone.npz")}, FileNotFoundError, "gone.npz"),

@@ -8,6 +8,7 @@ from export_models import GlimpseNet, images, randomize
 from medkeras.evaluation.measures import named_measure
 from medkeras.export import LiteRTModel, check_builtin, compare_quantized, export_litert
 from medkeras.export.litert import PRECISIONS
+from medkeras.export.quantized import quantized_bounds
 from medkeras.export.saved_model import export_saved_model
 
 pytest.importorskip("tensorflow")
@@ -91,7 +92,13 @@ def test_a_missed_bound_is_named(net, data, files):
     ):
         with pytest.raises(ValueError, match=f"The {name} export must {words}"):
             compare_quantized(net, x, labels, {name: files[name]}, bounds={name: bounds})
-    alone = compare_quantized(net, x[:4], np.zeros(4, int), {"litert-int8": files["litert-int8"]}, bounds=LOOSE)
+    alone = compare_quantized(
+        net,
+        x[:4],
+        np.zeros(4, int),
+        {"litert-int8": files["litert-int8"]},
+        bounds={"litert-int8": LOOSE["litert-int8"]},
+    )
     assert alone["auc"] is alone["litert-int8"]["auc_loss"] is None
 
 
@@ -103,7 +110,8 @@ def test_bad_input_is_named(net, data, files, tmp_path):
             "representative images. Received: none",
         ),
         (lambda: compare_quantized(net, *data, {"litert": "a"}), "Received: 'litert'"),
-        (lambda: compare_quantized(net, *data, {}, bounds={"litert-int8": {"auc": 1}}), "Received: 'auc'"),
+        (lambda: compare_quantized(net, *data, {}, bounds=LOOSE), "Received: a bound of 'litert-int8'"),
+        (lambda: quantized_bounds(["litert-int8"], {"litert-int8": {"auc": 1}}), "Received: 'auc'"),
     ):
         with pytest.raises(ValueError, match=words) as raised:
             call()

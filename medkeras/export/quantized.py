@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def compare_quantized(
         ...
         ValueError: A quantised format is one of litert-float16, litert-int8, litert-full-int8. Received: 'litert-int4'
     """
-    limits = _limits(files, bounds or {})
+    limits = quantized_bounds(list(files), bounds or {})
     images = np.asarray(images, np.float32)
     expected = keras_outputs(model, images)
     labels, _ = check_predictions(labels, expected["probabilities"], task=model.task)
@@ -68,17 +68,29 @@ def compare_quantized(
     return report
 
 
-def _limits(
-    files: Mapping[str, str | os.PathLike], bounds: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, float]]:
-    for name in (*files, *bounds):
-        if name not in QUANTIZED_BOUNDS:
-            raise ValueError(f"A quantised format is one of {', '.join(QUANTIZED_BOUNDS)}. Received: {name!r}")
+def quantized_bounds(formats: Sequence[str], bounds: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Returns what each quantised format must hold to: its own bounds, changed by the given ones.
+
+    Args:
+        formats: Keys of `QUANTIZED_BOUNDS`.
+        bounds: For some of these formats, see `compare_quantized`.
+
+    Raises:
+        ValueError: If a format or a bound is unknown, or a bound is of another format.
+
+    Example:
+        >>> quantized_bounds(["litert-int8"], {"litert-int8": {"agreement": 0.9}})
+        {'litert-int8': {'agreement': 0.9, 'auc_loss': 0.01}}
+    """
+    if unknown := [name for name in formats if name not in QUANTIZED_BOUNDS]:
+        raise ValueError(f"A quantised format is one of {', '.join(QUANTIZED_BOUNDS)}. Received: {unknown[0]!r}")
     known = ("logits", "agreement", "auc_loss")
     for name, own in bounds.items():
+        if name not in formats:
+            raise ValueError(f"A bound is of a quantised format that is exported. Received: a bound of {name!r}")
         if unknown := sorted(set(own) - set(known)):
             raise ValueError(f"The bounds of {name} are among {', '.join(known)}. Received: {unknown[0]!r}")
-    return {name: QUANTIZED_BOUNDS[name] | dict(bounds.get(name, {})) for name in files}
+    return {name: QUANTIZED_BOUNDS[name] | dict(bounds.get(name, {})) for name in formats}
 
 
 def _defined(value: float) -> float | None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from medkeras.export import compare, compare_quantized, export_litert, export_saved_model
 from medkeras.export.inference import write_labels
-from medkeras.export.quantized import QUANTIZED_BOUNDS
+from medkeras.export.quantized import QUANTIZED_BOUNDS, quantized_bounds
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
 from pipelines.jobs.config import TrainConfig, load_split, open_like
@@ -94,6 +94,7 @@ def export_run(
         raise ValueError(f"`formats` must be among {', '.join(known)}. Received: formats={list(formats)}")
     if samples < 1:
         raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
+    quantized_bounds([form for form in formats if form in QUANTIZED], bounds or {})
     name = name or run.path.resolve().name + ("_two_stage" if two_stage else "")
     store = open_store(to, name)
     version = next_version(store)
