@@ -14,8 +14,10 @@ from rich.table import Table
 from pipelines import cli_options as options
 from pipelines.cli_console import starting
 from pipelines.cli_enhance import enhance
-from pipelines.cli_options import DATA, OUTPUT, SURENESS, TRAINING, option
+from pipelines.cli_localize import localize
+from pipelines.cli_options import DATA
 from pipelines.cli_report import report
+from pipelines.cli_train import train
 from pipelines.cli_upscaler import train_upscaler
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -192,113 +194,7 @@ def models() -> None:
         console.print(table)
 
 
-@app.command(epilog="Example: medkeras train --data phantom --model focusnet2d --run runs/first --epochs 10")
-def train(
-    context: typer.Context,
-    data: options.Source,
-    run: Annotated[pathlib.Path, typer.Option(help="Folder of the run; the same command continues it.")],
-    model: Annotated[
-        str | None, typer.Option(help="A name that `medkeras models` lists; a recipe has one already.")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="Train as published: a name that `medkeras recipes` lists, or a .yaml; --data is then what "
-            "`medkeras data prepare` made, and any other option overrides the recipe's."
-        ),
-    ] = None,
-    epochs: Annotated[int, option(TRAINING, "Passes over the training images.")] = 20,
-    seed: options.Seed = 0,
-    task: options.Task = None,
-    image_size: options.ImageSize = None,
-    channels: options.Channels = None,
-    preprocess: options.Preprocess = None,
-    train_preprocess: options.TrainPreprocess = None,
-    fractions: options.Fractions = "0.7,0.1,0.2",
-    folds: options.Folds = None,
-    fold: options.Fold = 0,
-    split_file: options.SplitFile = None,
-    group_duplicates: options.GroupDuplicates = False,
-    leakage: options.Leakage = "stop",
-    on_error: options.OnError = "raise",
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
-    cache: options.Cache = None,
-    data_service: options.DataService = None,
-    batch_size: Annotated[int, option(TRAINING, "Images per step.")] = 32,
-    augment: Annotated[
-        str,
-        option(TRAINING, "Augmentation of training images; none leaves it out."),
-    ] = "standard",
-    optimizer: Annotated[str, option(TRAINING, "adamw, sgd or adam.")] = "adamw",
-    momentum: Annotated[float, option(TRAINING, "Of sgd.")] = 0.9,
-    learning_rate: Annotated[float, option(TRAINING, "Peak of the schedule.")] = 1e-3,
-    weight_decay: Annotated[float, option(TRAINING, "Decoupled for adamw, in the gradient for sgd and adam.")] = 1e-4,
-    decay_vectors: Annotated[
-        bool,
-        option(TRAINING, "Biases and weights of norms decay too.", "--decay-vectors/--no-decay-vectors"),
-    ] = True,
-    schedule: Annotated[str, option(TRAINING, "After the warm-up: cosine, step or constant.")] = "cosine",
-    warm_up: Annotated[
-        float | None, option(TRAINING, "Epochs of a linear rise; 5 % of all steps by default.", metavar="EPOCHS")
-    ] = None,
-    warm_up_start: Annotated[float, option(TRAINING, "Where it rises from, as a share of the peak.")] = 0.0,
-    step_epochs: Annotated[int, option(TRAINING, "Epochs between the steps of the schedule step.")] = 10,
-    step_factor: Annotated[float, option(TRAINING, "Factor of each of them.")] = 0.1,
-    end_factor: Annotated[float, option(TRAINING, "Where cosine ends, as a share of the peak.")] = 0.0,
-    clip_norm: Annotated[float | None, option(TRAINING, "Largest norm of all gradients together.")] = None,
-    loss: Annotated[str, option(TRAINING, "cross-entropy or focal.")] = "cross-entropy",
-    balance: Annotated[
-        str, option(TRAINING, "none, class-weights, effective-number, oversample, undersample or sqrt-sample.")
-    ] = "none",
-    monitor: Annotated[
-        str,
-        option(TRAINING, "auc, accuracy or loss: chooses the best epoch."),
-    ] = "auc",
-    patience: Annotated[
-        int | None,
-        option(TRAINING, "Stop after so many epochs without a better one."),
-    ] = None,
-    model_option: Annotated[
-        list[str] | None,
-        option(TRAINING, "An option of the model; repeatable.", "--model-option", metavar="KEY=VALUE"),
-    ] = None,
-    pretrained: Annotated[
-        str | None,
-        option(TRAINING, "Weights of the backbone: a torchvision or timm file, or a preset.", metavar="WEIGHTS"),
-    ] = None,
-    training: Annotated[
-        str, option(TRAINING, "plain, or attention: by crops and drops that follow the model's attention maps.")
-    ] = "plain",
-    training_option: Annotated[
-        list[str] | None,
-        option(TRAINING, "An option of that training, as mask=true; repeatable.", metavar="KEY=VALUE"),
-    ] = None,
-    calibration: Annotated[
-        str, option(SURENESS, "Fitted on validation at the end: temperature, vector or none.")
-    ] = "temperature",
-    coverage: Annotated[float, option(SURENESS, "Share of prediction sets that shall hold the true class.")] = 0.9,
-    risk: Annotated[
-        float, option(SURENESS, "Share of wrong decisions that is wanted among what is not referred.")
-    ] = 0.05,
-    tensorboard: Annotated[bool, option(OUTPUT, "Write TensorBoard logs too.", "--tensorboard")] = False,
-) -> None:
-    """Train a model, or continue a training that was interrupted."""
-    from pipelines.jobs.config import TrainConfig
-
-    fields = options.train_fields(context.params)
-    if recipe is not None:
-        fields = options.over_recipe(recipe, fields, given=options.given(context))
-    elif model is None:
-        raise ValueError("A training needs --model, or a --recipe that names one. Received: neither")
-    config = TrainConfig(**fields)
-    with starting() as console:
-        from pipelines.jobs.train import train as run_training
-
-        run_training(config, console=console)
+app.command(epilog="Example: medkeras train --data phantom --model focusnet2d --run runs/first --epochs 10")(train)
 
 
 @app.command(epilog="Example: medkeras data-service --port 5050")
@@ -426,50 +322,7 @@ def explain(
         explain_run(run, inputs or (), out, data=data, samples=samples, seed=seed, console=console)
 
 
-@app.command(epilog="Example: medkeras localize runs/first --samples 20")
-def localize(
-    run: options.Run,
-    out: Annotated[
-        pathlib.Path | None, typer.Option(help="Folder of the results; RUN/localization by default.")
-    ] = None,
-    data: options.OtherSource = None,
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="attention, class_map, evidence_map (these by default) or an explain point."),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Share of a map's range; chosen on the run's validation masks by default.")
-    ] = None,
-    mirrored: Annotated[
-        bool, typer.Option("--mirrored", help="Take the mean map of all mirror images, for 4 times the cost.")
-    ] = False,
-    samples: Annotated[int, typer.Option(help="Images to draw.")] = 12,
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
-    seed: options.Seed = 0,
-) -> None:
-    """Measure a run's maps against lesions that experts drew: IoU, Dice, pointing game, energy."""
-    with starting() as console:
-        from pipelines.jobs.localize import localize_run
-
-        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
-        localize_run(
-            run,
-            out,
-            data=data,
-            maps=maps or (),
-            threshold=threshold,
-            mirrored=mirrored,
-            samples=samples,
-            seed=seed,
-            console=console,
-            **chosen,
-        )
-
-
+app.command(epilog="Example: medkeras localize runs/first --samples 20")(localize)
 app.command(epilog="Example: medkeras enhance runs/first scans/ --upscaler ldm --out enhanced")(enhance)
 app.command(
     "train-upscaler", epilog="Example: medkeras train-upscaler --data scans/ --run runs/up --preset ldm_4x_small"

@@ -1,0 +1,52 @@
+"""The command `localize`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from pipelines import cli_options as options
+from pipelines.cli_console import starting
+
+
+def localize(
+    run: options.Run,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder of the results; RUN/localization by default.")
+    ] = None,
+    data: options.OtherSource = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="attention, class_map, evidence_map (these by default) or an explain point."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Share of a map's range; chosen on the run's validation masks by default.")
+    ] = None,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Take the mean map of all mirror images, for 4 times the cost.")
+    ] = False,
+    samples: Annotated[int, typer.Option(help="Images to draw.")] = 12,
+    patient_pattern: options.PatientPattern = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    split_column: options.SplitColumn = None,
+    source_option: options.SourceOption = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Measure a run's maps against lesions that experts drew: IoU, Dice, pointing game, energy."""
+    with starting() as console:
+        from pipelines.jobs.localize import localize_run
+
+        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
+        localize_run(
+            run,
+            out,
+            data=data,
+            maps=maps or (),
+            threshold=threshold,
+            mirrored=mirrored,
+            samples=samples,
+            seed=seed,
+            console=console,
+            **chosen,
+        )
