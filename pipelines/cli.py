@@ -4,6 +4,7 @@ import importlib.metadata
 import pathlib
 import re
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -114,6 +115,7 @@ def demo(
 
 
 @app.command(epilog="Example: medkeras data phantom:multiclass --out sheet.png")
+@options.takes_source_options
 def data(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=options.SOURCE_HELP)],
     out: Annotated[pathlib.Path | None, typer.Option(help="Contact sheet to draw, a .png.")] = None,
@@ -122,11 +124,7 @@ def data(
     duplicates: Annotated[
         pathlib.Path | None, typer.Option(help="Look for images that look the same; the list to write, a .csv.")
     ] = None,
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
+    source_options: Mapping[str, Any] = options.NONE_GIVEN,
     seed: options.Seed = 0,
 ) -> None:
     """Inspect a source: counts, shapes, class balance, splits and a contact sheet."""
@@ -141,7 +139,7 @@ def data(
             duplicates=duplicates,
             seed=seed,
             console=console,
-            **options.source_options(patient_pattern, label_column, patient_column, split_column, source_option),
+            **source_options,
         )
 
 
@@ -213,6 +211,7 @@ def data_service(
 
 
 @app.command(epilog="Example: medkeras evaluate runs/first --data other.csv --label-column finding")
+@options.takes_source_options
 def evaluate(
     run: options.Run,
     data: options.OtherSource = None,
@@ -228,18 +227,13 @@ def evaluate(
         list[str] | None,
         typer.Option("--subgroup", help="Column to measure by: sex, or age:40,60 with edges of bands; repeatable."),
     ] = None,
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
+    source_options: Mapping[str, Any] = options.NONE_GIVEN,
     seed: options.Seed = 0,
 ) -> None:
     """Measure a run on images it has not seen, at the threshold frozen on validation, and how sure it may be."""
     with starting() as console:
         from pipelines.jobs.evaluate import evaluate_run
 
-        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
         evaluate_run(
             run,
             data=data,
@@ -251,7 +245,7 @@ def evaluate(
             subgroups=subgroups or (),
             seed=seed,
             console=console,
-            **chosen,
+            **source_options,
         )
 
 

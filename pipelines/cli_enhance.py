@@ -1,7 +1,8 @@
 """The command `enhance`."""
 
 import pathlib
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from pipelines.cli_options import DATA, OUTPUT, option
 REGIONS, UPSCALING, STUDY = "Regions", "Upscaling", "Study"
 
 
+@options.takes_source_options
 def enhance(
     run: options.Run,
     upscaler: Annotated[
@@ -56,11 +58,7 @@ def enhance(
     split: Annotated[
         str | None, option(DATA, "all, train, val or test, of the run's own data or of --data.", metavar="SPLIT")
     ] = None,
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
+    source_options: Mapping[str, Any] = options.NONE_GIVEN,
     samples: Annotated[int, option(OUTPUT, "Images to draw.")] = 12,
     experiment: Annotated[
         bool,
@@ -107,7 +105,6 @@ def enhance(
                 console=console,
             )
             return
-        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
         enhance_run(
             run,
             inputs or (),
@@ -119,5 +116,5 @@ def enhance(
             batch_size=batch_size,
             samples=samples,
             console=console,
-            **chosen,
+            **source_options,
         )

@@ -1,7 +1,8 @@
 """The command `localize`."""
 
 import pathlib
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +10,7 @@ from pipelines import cli_options as options
 from pipelines.cli_console import starting
 
 
+@options.takes_source_options
 def localize(
     run: options.Run,
     out: Annotated[
@@ -26,18 +28,13 @@ def localize(
         bool, typer.Option("--mirrored", help="Take the mean map of all mirror images, for 4 times the cost.")
     ] = False,
     samples: Annotated[int, typer.Option(help="Images to draw.")] = 12,
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
+    source_options: Mapping[str, Any] = options.NONE_GIVEN,
     seed: options.Seed = 0,
 ) -> None:
     """Measure a run's maps against lesions that experts drew: IoU, Dice, pointing game, energy."""
     with starting() as console:
         from pipelines.jobs.localize import localize_run
 
-        chosen = options.source_options(patient_pattern, label_column, patient_column, split_column, source_option)
         localize_run(
             run,
             out,
@@ -48,5 +45,5 @@ def localize(
             samples=samples,
             seed=seed,
             console=console,
-            **chosen,
+            **source_options,
         )

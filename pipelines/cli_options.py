@@ -1,8 +1,11 @@
 """Options that several commands share, and how their words become values."""
 
+import functools
+import inspect
 import pathlib
 import re
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -65,18 +68,51 @@ DataService = Annotated[
 OnError = Annotated[str, option(DATA, "raise stops at a bad image, skip lists it in rejected.csv.")]
 Seed = Annotated[int, option(TRAINING, "Seed of all that is random.")]
 Fractions = Annotated[str, option(DATA, "Shares of train, val and test where the source gives none.", metavar="T,V,T")]
-PatientPattern = Annotated[
-    str | None, option(DATA, "Regular expression whose group is the patient in a path (folder).")
-]
-LabelColumn = Annotated[
-    list[str] | None, option(DATA, "Column of labels (.csv); repeat it for several.", "--label-column")
-]
-PatientColumn = Annotated[str | None, option(DATA, "Column of patients (.csv).")]
-SplitColumn = Annotated[str | None, option(DATA, "Column of splits (.csv).")]
-SourceOption = Annotated[
-    list[str] | None,
-    option(DATA, "Any other option of the source; repeatable.", "--source-option", metavar="KEY=VALUE"),
-]
+NONE_GIVEN: Mapping[str, Any] = types.MappingProxyType({})
+# The words of `source_options`.
+SOURCE_WORDS = {
+    "patient_pattern": Annotated[
+        str | None, option(DATA, "Regular expression whose group is the patient in a path (folder).")
+    ],
+    "label_column": Annotated[
+        list[str] | None, option(DATA, "Column of labels (.csv); repeat it for several.", "--label-column")
+    ],
+    "patient_column": Annotated[str | None, option(DATA, "Column of patients (.csv).")],
+    "split_column": Annotated[str | None, option(DATA, "Column of splits (.csv).")],
+    "source_option": Annotated[
+        list[str] | None,
+        option(DATA, "Any other option of the source; repeatable.", "--source-option", metavar="KEY=VALUE"),
+    ],
+}
+
+
+def takes_source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the words of `source_options`; its argument of that name gets what they say.
+
+    Example:
+        >>> @takes_source_options
+        ... def show(source_options: Mapping[str, Any], seed: Seed = 0) -> None:
+        ...     print(source_options, seed)
+        >>> list(inspect.signature(show).parameters)[-2:]
+        ['source_option', 'seed']
+        >>> show(split_column="part", seed=1)
+        {'split_column': 'part'} 1
+    """
+
+    @functools.wraps(command)
+    def wrapped(**words: Any) -> None:
+        chosen = source_options(**{name: words.pop(name, None) for name in SOURCE_WORDS})
+        command(**words, source_options=chosen)
+
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name == "source_options":
+            parameters += [parameter.replace(name=k, default=None, annotation=v) for k, v in SOURCE_WORDS.items()]
+        else:
+            parameters.append(parameter)
+    wrapped.__signature__ = inspect.Signature(parameters)
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapped
 
 
 def source_options(
@@ -172,7 +208,7 @@ def steps(words: Sequence[str] | None) -> tuple[str, ...] | None:
 
 # Words of the command line that make up one field of a configuration.
 PARTS = {
-    "source_options": ("patient_pattern", "label_column", "patient_column", "split_column", "source_option"),
+    "source_options": tuple(SOURCE_WORDS),
     "model_options": ("model_option",),
     "training_options": ("training_option",),
 }

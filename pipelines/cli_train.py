@@ -1,7 +1,8 @@
 """The command `train`."""
 
 import pathlib
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,7 @@ from pipelines.cli_console import starting
 from pipelines.cli_options import OUTPUT, SURENESS, TRAINING, option
 
 
+@options.takes_source_options
 def train(
     context: typer.Context,
     data: options.Source,
@@ -38,11 +40,7 @@ def train(
     group_duplicates: options.GroupDuplicates = False,
     leakage: options.Leakage = "stop",
     on_error: options.OnError = "raise",
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
+    source_options: Mapping[str, Any] = options.NONE_GIVEN,
     cache: options.Cache = None,
     data_service: options.DataService = None,
     batch_size: Annotated[int, option(TRAINING, "Images per step.")] = 32,

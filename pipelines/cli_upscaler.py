@@ -1,7 +1,8 @@
 """The command `train-upscaler`."""
 
 import pathlib
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pipelines import cli_options as options
 from pipelines.cli_console import starting
@@ -10,6 +11,7 @@ from pipelines.cli_options import TRAINING, option
 VALIDATION = "Validation"
 
 
+@options.takes_source_options
 def train_upscaler(
     data: options.Source,
     run: Annotated[pathlib.Path, option(TRAINING, "Folder of the run; the upscaler comes into RUN/upscaler.")],
@@ -34,11 +36,7 @@ def train_upscaler(
     split_file: options.SplitFile = None,
     leakage: options.Leakage = "stop",
     on_error: options.OnError = "raise",
-    patient_pattern: options.PatientPattern = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    split_column: options.SplitColumn = None,
-    source_option: options.SourceOption = None,
+    source_options: Mapping[str, Any] = options.NONE_GIVEN,
 ) -> None:
     """Train an upscaler on one's own images, for `medkeras enhance --upscaler RUN/upscaler`."""
     with starting() as console:
@@ -66,9 +64,7 @@ def train_upscaler(
             split_file=None if split_file is None else str(split_file),
             leakage=leakage,
             on_error=on_error,
-            source_options=options.source_options(
-                patient_pattern, label_column, patient_column, split_column, source_option
-            ),
+            source_options=dict(source_options),
             seed=seed,
         )
         run_training(config, console=console)
