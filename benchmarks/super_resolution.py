@@ -3,11 +3,13 @@
     python benchmarks/super_resolution.py --data ../shared/data/nih_cxr_1000 --run runs/upscaler
 
 Images are made smaller by a factor of 4 (`medkeras.super_resolution.degrade`), and restored: by the upscaler with each
-of several settings, of which the one with the best PSNR on validation is named; by bicubic and Lanczos interpolation
-of OpenCV; and, as what no upscaler of this autoencoder can be expected to pass, by the autoencoder from the large image
-itself. PSNR and SSIM (Gaussian window) of the test images are averaged per patient; the intervals are of the difference
-to bicubic interpolation, paired, over draws of patients. More samples are averaged because the mean of what is likely
-has a smaller squared error than any one sample.
+of several settings, as it is and made consistent with the small image (`make_consistent`), of which the one with the
+best PSNR on validation is named; by bicubic and Lanczos interpolation of OpenCV, the former made consistent too, so
+that what the upscaler adds is told from what the projection gives; and, as what no upscaler of this autoencoder can be
+expected to pass unless it is made consistent, by the autoencoder from the large image itself. PSNR and SSIM (Gaussian
+window) of the test images are averaged per patient; the intervals are of the difference to bicubic interpolation,
+paired, over draws of patients. More samples are averaged because the mean of what is likely has a smaller squared error
+than any one sample.
 
 A stopped training begins anew; where RUN holds an upscaler already, only the measurement is made.
 """
@@ -27,7 +29,7 @@ from rich.console import Console
 
 import pipelines
 from medkeras.evaluation import paired_bootstrap, psnr, ssim
-from medkeras.super_resolution import LDMUpscaler, degrade
+from medkeras.super_resolution import LDMUpscaler, degrade, make_consistent
 from medkeras.super_resolution.interpolated import Interpolation
 from pipelines.jobs.upscaler import reconstructed, train_upscaler
 from pipelines.jobs.upscaler_config import UpscalerConfig
@@ -68,10 +70,18 @@ def settings_of(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, 
         yield name, {"steps": int(steps), "eta": float(eta), "samples": int(samples)}
 
 
-def restore(upscaler: LDMUpscaler, small: np.ndarray, *, steps: int, eta: float, samples: int) -> np.ndarray:
-    """Returns the mean of several samples."""
-    draws = (upscaler.upscale(small, steps=steps, eta=eta, seed=seed, batch_size=16) for seed in range(samples))
-    return sum(draws) / samples
+def restored(upscaler: LDMUpscaler, small: np.ndarray, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Returns what each setting restores, the mean of its samples, as it is and made consistent."""
+    found = {}
+    for name, setting in settings_of(arguments):
+        count = setting.pop("samples")
+        found[name] = sum(upscaler.upscale(small, **setting, seed=seed, batch_size=16) for seed in range(count)) / count
+        found[f"{name}, consistent"] = consistent(found[name], small)
+    return found
+
+
+def consistent(large: np.ndarray, small: np.ndarray) -> np.ndarray:
+    return np.clip(make_consistent(large, small), 0, 1)
 
 
 def per_patient(restored: np.ndarray, images: np.ndarray, patients: np.ndarray) -> pd.DataFrame:
@@ -125,8 +135,8 @@ def main() -> None:
 
     images, small, patients = part("val", arguments.validation_patients)
     found = {
-        name: per_patient(restore(upscaler, small, **setting), images, patients)["psnr"].mean()
-        for name, setting in settings_of(arguments)
+        name: per_patient(large, images, patients)["psnr"].mean()
+        for name, large in restored(upscaler, small, arguments).items()
     }
     chosen = max(found, key=found.get)
     values = ", ".join(f"{name}: {value:.2f} dB" for name, value in found.items())
@@ -134,9 +144,10 @@ def main() -> None:
 
     images, small, patients = part("test", arguments.test_patients)
     ways = {name: Interpolation(name, factor=upscaler.factor).upscale(small) for name in ("bicubic", "lanczos")}
-    ways |= {name: restore(upscaler, small, **setting) for name, setting in settings_of(arguments)}
+    ways["bicubic, consistent"] = consistent(ways["bicubic"], small)
+    ways |= restored(upscaler, small, arguments)
     ways["autoencoder, from the large image"] = reconstructed(upscaler, images)
-    scores = {name: per_patient(restored, images, patients) for name, restored in ways.items()}
+    scores = {name: per_patient(large, images, patients) for name, large in ways.items()}
     rows = [
         {
             "restored by": name + (" (chosen)" if name == chosen else ""),

@@ -53,6 +53,9 @@ def enhance(
     keep_scale: Annotated[
         bool, option(UPSCALING, "Write images as large as their enlarged regions.", "--keep-scale")
     ] = False,
+    consistent: Annotated[
+        bool, option(UPSCALING, "Keep what a region shows, and add only what it cannot hold.", "--consistent")
+    ] = False,
     batch_size: Annotated[int, option(UPSCALING, "Regions at a time; 8 or so on a graphics card.")] = 1,
     data: Annotated[str | None, option(DATA, options.SOURCE_HELP, "--data", metavar="SOURCE")] = None,
     split: Annotated[
@@ -86,6 +89,7 @@ def enhance(
             seed=seed,
             paste=paste,
             keep_scale=keep_scale,
+            consistent=consistent,
             fraction=fraction,
         )
         if experiment:

@@ -1,6 +1,7 @@
 """Super resolution: images, or what a model looks at in them, enlarged by latent diffusion; training an upscaler."""
 
 from medkeras.super_resolution.attention_guided import enhance, importance_maps
+from medkeras.super_resolution.consistency import make_consistent
 from medkeras.super_resolution.ddim import DDIM
 from medkeras.super_resolution.degrade import degrade
 from medkeras.super_resolution.diffusion_training import DiffusionTraining
@@ -26,6 +27,7 @@ __all__ = [
     "degrade",
     "enhance",
     "importance_maps",
+    "make_consistent",
     "reintegrate",
     "standardize",
 ]

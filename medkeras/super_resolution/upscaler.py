@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medkeras.super_resolution import presets, pretrained
+from medkeras.super_resolution.consistency import make_consistent
 from medkeras.super_resolution.ddim import DDIM
 from medkeras.super_resolution.noise import ImageNoise
 from medkeras.super_resolution.sampler import Sampler
@@ -130,6 +131,7 @@ class LDMUpscaler:
         batch_size: int = 4,
         tile: int = 128,
         overlap: int = 16,
+        consistent: bool = False,
     ) -> np.ndarray:
         """Returns the enlarged images, float32 `(n, factor * height, factor * width, channels)`, in [0, 1].
 
@@ -147,6 +149,8 @@ class LDMUpscaler:
             batch_size: Tiles that are sampled at a time.
             tile: Longest edge of a tile in pixels of `images`, a multiple of the denoiser's factor; bounds the memory.
             overlap: Pixels of `images` that neighbouring tiles share at least.
+            consistent: Whether what the image shows is kept and only what it cannot hold is added, see
+                `make_consistent`.
 
         Raises:
             ValueError: If an argument is out of range, or an image has an edge below `smallest`.
@@ -170,6 +174,8 @@ class LDMUpscaler:
         large = self._enlarge(shown, source, batch_size, steps=steps, eta=eta)
         if images.shape[-1] != large.shape[-1]:
             large = large.mean(axis=-1, keepdims=True)
+        if consistent:
+            large = make_consistent(large, images)
         return np.clip(large, 0, 1)  # the weights of tiles add up to one but for rounding
 
     def _enlarge(self, images: np.ndarray, noise: ImageNoise, batch_size: int, *, steps: int, eta: float) -> np.ndarray:

@@ -53,6 +53,8 @@ class Enhancement:
         seed: Of the noise, and of which images are enhanced, at least 0.
         paste: `hard` or `feathered`, see `medkeras.super_resolution.reintegrate`.
         keep_scale: Whether the image becomes as large as its enlarged regions.
+        consistent: Whether an enlarged region keeps what the image shows, see
+            `medkeras.super_resolution.make_consistent`.
         fraction: Share of the images that is enhanced, in (0, 1]; the others are written as they are.
 
     Raises:
@@ -70,6 +72,7 @@ class Enhancement:
     seed: int = 0
     paste: str = "hard"
     keep_scale: bool = False
+    consistent: bool = False
     fraction: float = 1.0
 
     def __post_init__(self) -> None:
@@ -272,6 +275,7 @@ class _Worker:
             steps=how.steps,
             eta=how.eta,
             seed=how.seed,
+            consistent=how.consistent,
         )
         seconds = (time.perf_counter() - start) / len(waiting)
         for (name, looked), values in zip(waiting, enhanced, strict=True):

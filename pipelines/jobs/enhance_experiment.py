@@ -225,7 +225,8 @@ def _restored(test: Records, upscaler: Upscaler, how: Enhancement, count: int) -
     rows = range(min(count, len(test)))
     groups = test.table["patient"].tolist()[: len(rows)]
     images = [test.read(i) for i in rows]
-    return restoration(images, upscaler, groups=groups, seed=how.seed, steps=how.steps, eta=how.eta)
+    settings = {"steps": how.steps, "eta": how.eta, "consistent": how.consistent}
+    return restoration(images, upscaler, groups=groups, seed=how.seed, **settings)
 
 
 def _alike(test: Records, folder: pathlib.Path) -> dict[str, float]:
