@@ -86,6 +86,7 @@ class SaveEpochs(keras.callbacks.Callback):
         monitor: The validation measure that chooses the best epoch.
         patience: Epochs without a better one after which to stop, or None.
         saved: The model to save; by default the one that is fitted.
+        writes: Whether this process saves; of several that train together, one does.
     """
 
     def __init__(
@@ -96,10 +97,11 @@ class SaveEpochs(keras.callbacks.Callback):
         monitor: str,
         patience: int | None,
         saved: keras.Model | None = None,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         self.checkpoints, self.progress = checkpoints, progress
-        self.monitor, self.patience, self.saved = monitor, patience, saved
+        self.monitor, self.patience, self.saved, self.writes = monitor, patience, saved, writes
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Makes an uncompiled twin: the saved model has no optimizer, and loads without our losses."""
@@ -109,7 +111,8 @@ class SaveEpochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the epoch."""
         self.progress = self.progress.after(logs or {}, monitor=self.monitor)
-        self.checkpoints.save(self.model, self.progress, save_best=self._save)
+        if self.writes:
+            self.checkpoints.save(self.model, self.progress, save_best=self._save)
         if self.patience is not None and self.progress.wait >= self.patience:
             self.model.stop_training = True
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-DATA, TRAINING, OUTPUT, SURENESS = "Data", "Training", "Output", "How sure"
+DATA, TRAINING, DEVICES, OUTPUT, SURENESS = "Data", "Training", "Devices", "Output", "How sure"
 
 
 def option(panel: str, help: str, *names: str, metavar: str | None = None) -> Any:

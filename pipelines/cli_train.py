@@ -8,7 +8,7 @@ import typer
 
 from pipelines import cli_options as options
 from pipelines.cli_console import starting
-from pipelines.cli_options import OUTPUT, SURENESS, TRAINING, option
+from pipelines.cli_options import DEVICES, OUTPUT, SURENESS, TRAINING, option
 
 
 @options.takes_source_options
@@ -43,7 +43,7 @@ def train(
     source_options: Mapping[str, Any] = options.NONE_GIVEN,
     cache: options.Cache = None,
     data_service: options.DataService = None,
-    batch_size: Annotated[int, option(TRAINING, "Images per step.")] = 32,
+    batch_size: Annotated[int, option(TRAINING, "Images per step, of all devices together.")] = 32,
     augment: Annotated[
         str,
         option(TRAINING, "Augmentation of training images; none leaves it out."),
@@ -99,6 +99,30 @@ def train(
     risk: Annotated[
         float, option(SURENESS, "Share of wrong decisions that is wanted among what is not referred.")
     ] = 0.05,
+    strategy: Annotated[
+        str,
+        option(
+            DEVICES, "none: one device; mirrored: all of this host; multi-worker: several hosts; auto: what there is."
+        ),
+    ] = "auto",
+    gpus: Annotated[int | None, option(DEVICES, "How many GPUs of a host to take; all by default.")] = None,
+    batch_per_replica: Annotated[
+        bool, option(DEVICES, "--batch-size is that of each device.", "--batch-per-replica/--batch-of-all")
+    ] = False,
+    scale_learning_rate: Annotated[
+        bool,
+        option(
+            DEVICES,
+            "Multiply the learning rate by the number of devices.",
+            "--scale-learning-rate/--keep-learning-rate",
+        ),
+    ] = False,
+    sync_batch_norm: Annotated[
+        bool,
+        option(DEVICES, "BatchNorm over the batch of all devices.", "--sync-batch-norm/--no-sync-batch-norm"),
+    ] = False,
+    precision: Annotated[str, option(DEVICES, "float32, mixed_bfloat16 or mixed_float16.")] = "float32",
+    jit: Annotated[str, option(DEVICES, "Compile the step by XLA: on, off or auto.")] = "auto",
     tensorboard: Annotated[bool, option(OUTPUT, "Write TensorBoard logs too.", "--tensorboard")] = False,
 ) -> None:
     """Train a model, or continue a training that was interrupted."""

@@ -88,15 +88,20 @@ class InputPipeline:
         """Full batches per epoch; what is left over takes its turn in other epochs."""
         return self._order.size // self.batch_size
 
-    def stream(self, start_epoch: int = 0) -> tf.data.Dataset:
+    def stream(self, start_epoch: int = 0, *, rows: tuple[int, int] | None = None) -> tf.data.Dataset:
         """Returns an endless dataset of augmented, shuffled batches, `steps_per_epoch` an epoch.
 
         Order and augmentation of an epoch follow from its number alone: `stream(3)` equals `stream(0)` from
         its fourth epoch on, bit for bit.
+
+        Args:
+            start_epoch: The first epoch.
+            rows: First row, and the one after the last, of what is wanted of each batch; all by default. Nothing
+                else is read or augmented, unless augmentations mix the images of a batch.
         """
         steps = self.steps_per_epoch
         dataset = tf.data.Dataset.range(start_epoch * steps, np.iinfo(np.int64).max)
-        dataset = self._mapped(dataset, lambda step: self._augmented(step // steps, step % steps))
+        dataset = self._mapped(dataset, lambda step: self._augmented(step // steps, step % steps, rows))
         if self.data_service:
             dynamic = service.ShardingPolicy.DYNAMIC
             dataset = dataset.apply(service.distribute(processing_mode=dynamic, service=self.data_service))
@@ -121,8 +126,55 @@ class InputPipeline:
         dataset = tf.data.Dataset.range(self.size).batch(self.batch_size)
         return self._finished(self._mapped(dataset, lambda indices: self._example(self._batch(indices, self._labels))))
 
-    def _augmented(self, epoch: tf.Tensor, step: tf.Tensor) -> Example:
-        positions = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
+    def shared_batches(self, *, replicas: int, first: int = 0, count: int = 1) -> tf.data.Dataset:
+        """Returns the images of some of several replicas, which all together see every image exactly once.
+
+        Step by step and replica by replica, in the order of the records. All replicas take equally many steps, none
+        is ever left without images, and what they see in a step differs by one image at most.
+
+        Args:
+            replicas: How many replicas share the images.
+            first: The first one of those asked for, from 0.
+            count: How many are asked for; each step has an element for each of them.
+
+        Raises:
+            ValueError: If there are fewer images than replicas.
+        """
+        if self.size < replicas:
+            raise ValueError(
+                f"Each replica needs an image of a split. Received: {self.size} images, {replicas} replicas"
+            )
+        steps = max(1, min(-(-self.size // self.batch_size), self.size // replicas))
+
+        def share(number: tf.Tensor) -> Example:
+            place = number // count * replicas + first + number % count
+            start, end = (i * self.size // (steps * replicas) for i in (place, place + 1))
+            return self._example(self._batch(tf.range(start, end), self._labels))
+
+        return self._finished(self._mapped(tf.data.Dataset.range(steps * count), share))
+
+    def shared_steps(self, replicas: int) -> int:
+        """Returns the steps of `shared_batches`.
+
+        Raises:
+            ValueError: If there are fewer images than replicas.
+        """
+        if self.size < replicas:
+            raise ValueError(
+                f"Each replica needs an image of a split. Received: {self.size} images, {replicas} replicas"
+            )
+        return min(-(-self.size // self.batch_size), self.size // replicas)
+
+    def _augmented(self, epoch: tf.Tensor, step: tf.Tensor, rows: tuple[int, int] | None = None) -> Example:
+        start, end = rows or (0, self.batch_size)
+        if self._augment.soft_labels:
+            # Each image is mixed with its neighbour in the batch, which must be there.
+            whole = self._augmented_rows(epoch, step, 0, self.batch_size)
+            return tf.nest.map_structure(lambda value: value[start:end], whole)
+        return self._augmented_rows(epoch, step, start, end)
+
+    def _augmented_rows(self, epoch: tf.Tensor, step: tf.Tensor, start: int, end: int) -> Example:
+        positions = step * self.batch_size + tf.range(start, end, dtype=tf.int64)
         records, copies = self._order(epoch, positions)
         batch = self._batch(records, self._train_labels)
         if self._augment.soft_labels and self._classes:

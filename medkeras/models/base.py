@@ -9,6 +9,7 @@ import numpy as np
 
 from medkeras import tasks
 from medkeras.models.explain_points import ExplainPoint
+from medkeras.replica_seeds import draw_apart
 
 NORMALIZATIONS = {
     "none": None,
@@ -66,6 +67,7 @@ class ImageClassifier(keras.Model):
         self.normalization = normalization
         self._explain_points = dict(explain_points)
         self._stochastic = tuple(stochastic)
+        draw_apart(self)
 
     @property
     def explain_points(self) -> dict[str, ExplainPoint]:

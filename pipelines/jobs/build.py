@@ -14,28 +14,59 @@ from pipelines.balance import class_weights, positive_weights
 from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.optimizer import build_optimizer
 from pipelines.load import Splits
+from pipelines.multi_worker import join
+from pipelines.strategy import Distribution, precision_of, synchronise_norms
 
 WEIGHTS = {"class-weights": "inverse", "effective-number": "effective"}
 
 
-def build_training(config: TrainConfig, data: Splits) -> tuple[keras.Model, models.ImageClassifier]:
+COMPILE = {"auto": "auto", "on": True, "off": False}
+
+
+def build_training(
+    config: TrainConfig, data: Splits, *, distribution: Distribution | None = None
+) -> tuple[keras.Model, models.ImageClassifier]:
     """Builds and compiles what a run fits on its data, with seeded weights.
+
+    Args:
+        config: The configuration, of all devices together.
+        data: The data.
+        distribution: The devices; one by default.
 
     Returns:
         What is fitted, and the model that it trains; they are the same in a plain training.
 
     Raises:
         ValueError: If the model is unknown, does not fit the rank of the images or cannot be trained in this way,
-            or the task has no such measure or balance.
+            the task has no such measure or balance, or the devices cannot do what is asked of them.
     """
-    model = build_model(config, data)
-    training = _attention_training(config, model) if config.training == "attention" else model
-    training.compile(
-        optimizer=build_optimizer(config, training, steps_per_epoch=data.steps_per_epoch),
-        loss=_loss(config, data),
-        metrics=default_metrics(data.info.task, data.info.num_classes),
-    )
-    return training, model
+    distribution = distribution or Distribution(tf.distribute.get_strategy())
+    distribution.check_batch(data.pipelines["train"].batch_size)
+    _check_compiled(config, distribution)
+    with distribution.strategy.scope(), precision_of(config.precision):
+        model = build_model(config, data)
+        if config.sync_batch_norm:
+            synchronise_norms(model)
+        training = _attention_training(config, model) if config.training == "attention" else model
+        training.compile(
+            optimizer=build_optimizer(config, training, steps_per_epoch=data.steps_per_epoch),
+            loss=_loss(config, data),
+            metrics=default_metrics(data.info.task, data.info.num_classes),
+            jit_compile=COMPILE[config.jit],
+        )
+    if config.jit == "on" and not training.jit_compile:
+        raise ValueError("Some layer of the model has no compiled form. Received: jit='on'")
+    return (join(training) if distribution.is_distributed else training), model
+
+
+def _check_compiled(config: TrainConfig, distribution: Distribution) -> None:
+    if config.jit != "on":
+        return
+    if distribution.replicas > 1:
+        raise ValueError(
+            f"XLA compiles the step of one device alone; Keras would compile around the strategy. "
+            f"Received: jit='on' with {distribution.replicas} replicas"
+        )
 
 
 def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
@@ -119,6 +150,41 @@ def weighted(dataset: tf.data.Dataset, weights: dict[int, float]) -> tf.data.Dat
         return images, labels, tf.gather(table, classes)
 
     return dataset.map(add, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def train_batches(
+    data: Splits, distribution: Distribution, *, epoch: int = 0, weights: dict[int, float] | None = None
+) -> Any:
+    """Returns what `fit` trains on from an epoch on: whole batches, or of each batch what is this process's.
+
+    Args:
+        data: The data, in batches of all devices together.
+        distribution: The devices.
+        epoch: The first epoch.
+        weights: Of each class, if images are to be weighed.
+    """
+
+    def own(rows: tuple[int, int] | None = None) -> tf.data.Dataset:
+        stream = data.train_stream(epoch, rows=rows)
+        return weighted(stream, weights) if weights else stream
+
+    if not distribution.is_distributed:
+        return own()
+    size = data.pipelines["train"].batch_size // distribution.replicas
+    return distribution.distribute(lambda first, count: own((first * size, (first + count) * size)).rebatch(size))
+
+
+def validation(data: Splits, distribution: Distribution) -> dict[str, Any]:
+    """Returns the arguments of `fit` for validation, on every image once, whatever the number of devices."""
+    if not distribution.is_distributed:
+        return {"validation_data": data.val}
+    split, replicas = data.pipelines["val"], distribution.replicas
+    return {
+        "validation_data": distribution.distribute(
+            lambda first, count: split.shared_batches(replicas=replicas, first=first, count=count)
+        ),
+        "validation_steps": split.shared_steps(replicas),
+    }
 
 
 def train_labels(data: Splits) -> np.ndarray:

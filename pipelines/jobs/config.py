@@ -26,6 +26,9 @@ TRAININGS = ("plain", "attention")
 OPTIMIZERS = ("adamw", "sgd", "adam")
 SCHEDULES = ("cosine", "step", "constant")
 CALIBRATIONS = ("temperature", "vector", "none")
+STRATEGIES = ("auto", "none", "mirrored", "multi-worker")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+JITS = ("auto", "on", "off")
 CHOICES = {
     "loss": LOSSES,
     "balance": BALANCES,
@@ -35,6 +38,9 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "calibration": CALIBRATIONS,
+    "strategy": STRATEGIES,
+    "precision": PRECISIONS,
+    "jit": JITS,
 }
 # What a number may be.
 RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -77,9 +83,17 @@ LATER = (
     "calibration",
     "coverage",
     "risk",
+    "strategy",
+    "gpus",
+    "precision",
+    "jit",
+    "sync_batch_norm",
+    "batch_per_replica",
+    "scale_learning_rate",
 )
 RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
-ELSEWHERE = ("run", "cache", "data_service")  # Where things lie changes no result.
+# Where things lie changes no result; on which devices, only what each of them draws or normalises by itself.
+ELSEWHERE = ("run", "cache", "data_service", "strategy", "gpus")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +111,7 @@ class TrainConfig:
         preprocess: Steps on the stored images by name, see `pipelines.preprocess`.
         train_preprocess: Steps of the training images in their place; None takes the same. Where training draws
             crops, it needs the image whole, and all other images are cut to their middle.
-        batch_size: Images per step.
+        batch_size: Images per step, of all devices together.
         augment: Name of an augmentation, see `pipelines.augment`.
         fractions: Shares of train, val and test where the source gives no splits.
         folds: Cross-validation in so many parts, or None.
@@ -139,6 +153,16 @@ class TrainConfig:
         cache: Folder of decoded images, see `pipelines.shards`; kept absolute.
         data_service: Address of a tf.data service that makes the training batches, `grpc://host:port`.
         tensorboard: Whether to write TensorBoard logs to `tensorboard/`.
+        strategy: Which devices share a step: `auto`, `none`, `mirrored` or `multi-worker`, see
+            `pipelines.strategy.choose_strategy`.
+        gpus: How many GPUs of each host to take; None takes all.
+        precision: `float32`, or `mixed_bfloat16` or `mixed_float16` to compute in half precision; weights, losses and
+            the saved model are float32.
+        jit: Whether XLA compiles the step: `on`, `off`, or `auto`, on a single GPU where operations need not be
+            deterministic.
+        sync_batch_norm: Whether BatchNorm normalises by the batch of all devices together, not by each one's part.
+        batch_per_replica: Whether `batch_size` is that of each device: all together then take as many times more.
+        scale_learning_rate: Whether the learning rate is multiplied by the number of devices.
         seed: Seed of the splits, the weights, the order and the augmentation.
 
     Raises:
@@ -195,6 +219,13 @@ class TrainConfig:
     cache: str | None = None
     data_service: str | None = None
     tensorboard: bool = False
+    strategy: str = "auto"
+    gpus: int | None = None
+    precision: str = "float32"
+    jit: str = "auto"
+    sync_batch_norm: bool = False
+    batch_per_replica: bool = False
+    scale_learning_rate: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -210,6 +241,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not holds(value):
                 raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
+        if self.gpus is not None and self.gpus < 0:
+            raise ValueError(f"`gpus` must be >= 0. Received: gpus={self.gpus}")
         if self.warm_up is not None and self.warm_up > self.epochs:
             raise ValueError(f"`warm_up` must be <= epochs={self.epochs}. Received: warm_up={self.warm_up}")
         for name in self.source_options:
@@ -236,6 +269,20 @@ class TrainConfig:
     def uses_masks(self) -> bool:
         """Whether the training sees the lesion masks of the source."""
         return self.training_options.get("mask", False)
+
+    def on_replicas(self, replicas: int) -> "TrainConfig":
+        """Returns what this configuration means on so many devices: the batch and the learning rate of all of them.
+
+        Example:
+            >>> config = TrainConfig(data="phantom", model="focusnet2d", run="runs/a", batch_per_replica=True)
+            >>> config.on_replicas(4).batch_size
+            128
+        """
+        return dataclasses.replace(
+            self,
+            batch_size=self.batch_size * (replicas if self.batch_per_replica else 1),
+            learning_rate=self.learning_rate * (replicas if self.scale_learning_rate else 1),
+        )
 
     @classmethod
     def from_run(cls, run: RunFolder) -> "TrainConfig":

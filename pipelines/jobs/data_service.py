@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from medkeras.version import __version__
 from pipelines.memory import keep_freed_memory
+from pipelines.ports import check_free
 
 service = tf.data.experimental.service
 STOP_SECONDS = 10
@@ -45,7 +45,7 @@ def serve(
     console = console or Console()
     if not 0 <= port < 2**16:
         raise ValueError(f"`port` must be in [0, 65535]. Received: port={port}")
-    _check_free(port)
+    check_free(port)
     keep_freed_memory()
     with _until_stopped() as stopped:
         if dispatcher is None:
@@ -56,15 +56,6 @@ def serve(
             console.print(f"worker of medkeras {__version__} for {dispatcher}", highlight=False)
         stopped.wait()
         _stop(server)
-
-
-def _check_free(port: int) -> None:
-    """Checks that nobody listens on a port: the service itself would share it, and trainings reach either."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise OSError(f"Nothing can listen on port {port}: {error.strerror}") from error
 
 
 def _dispatcher(port: int) -> tuple[service.DispatchServer, str]:

@@ -6,6 +6,7 @@ record), the weights on those and on the checkpoint of the epoch before, and on 
 """
 
 import importlib.util
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,15 +16,17 @@ from rich.table import Table
 from medkeras.models import ImageClassifier
 from pipelines.callbacks import EpochLines, SaveEpochs, bar
 from pipelines.checkpointing import Checkpoints, Progress
-from pipelines.jobs.build import build_training, class_weight, weighted
+from pipelines.jobs.build import build_training, class_weight, train_batches, validation
 from pipelines.jobs.calibration import Calibration
-from pipelines.jobs.config import TrainConfig, check_same_splits, load_data
+from pipelines.jobs.config import ELSEWHERE, TrainConfig, check_same_splits, load_data
 from pipelines.jobs.environment import environment
 from pipelines.jobs.trained import calibrate, load_model
 from pipelines.leakage import LeakError, summary
 from pipelines.load import Splits
 from pipelines.memory import keep_freed_memory
+from pipelines.multi_worker import check_alike, chief_first, code_digest, noticing_lost_workers
 from pipelines.run_folder import RunFolder
+from pipelines.strategy import Distribution, choose_strategy
 
 PLAIN = {"highlight": False, "soft_wrap": True}
 DERIVED = ("operating_point*.json", "calibration*.json", "metrics.json", "predictions.csv")
@@ -43,7 +46,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     Raises:
         ValueError: If the folder holds a run of another configuration or of other data, or model and data do
             not fit.
-        OSError: If a file cannot be read or the folder cannot be written.
+        OSError: If a file cannot be read, the folder cannot be written, or a worker is gone.
 
     Example:
         >>> train(TrainConfig(data="no-such.csv", model="focusnet2d", run="runs/a"))
@@ -51,35 +54,73 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
         ...
         FileNotFoundError: A source is phantom[:name], ... No such path: no-such.csv
     """
-    console = console or Console(quiet=True)
+    distribution = choose_strategy(config.strategy, gpus=config.gpus)
+    console = console if console and distribution.is_chief else Console(quiet=True)
     run = RunFolder(config.run)
     checkpoints = Checkpoints(run)
     if (run / "config.yaml").is_file():
         config.check_continues(TrainConfig.from_run(run))
-        checkpoints.remove_leftovers()
-        checkpoints.publish()
+        if distribution.is_chief:
+            checkpoints.remove_leftovers()
+            checkpoints.publish()
     progress = checkpoints.progress()
+    check_alike(distribution, _facts(config, progress))
     if is_trained(config, progress) and (run / "operating_point.json").is_file():
         console.print(f"{run.path} is complete: {_summary(config, progress)}", **PLAIN)
         return run
     keep_freed_memory()
-    # Without XLA, and with each sum in a fixed order: else a continued run could differ in the last bits.
-    tf.config.experimental.enable_op_determinism()
+    if config.jit != "on":
+        # Without XLA, and with each sum in a fixed order: else a continued run could differ in the last bits.
+        tf.config.experimental.enable_op_determinism()
+    of_all = config.on_replicas(distribution.replicas)
     with console.status(f"Loading {config.data}"):
-        data = _load(run, config)
-        training, model = build_training(config, data)
-    write_beginning(run, config, data)
+        data = chief_first(distribution, lambda: _load(run, of_all, looks=distribution.is_chief))
+        training, model = build_training(of_all, data, distribution=distribution)
+    chief_first(distribution, lambda: _begin(run, config, data, distribution))
     _say_what_is_trained_on(config, data, console)
+    _say_where(of_all, distribution, console)
     if not is_trained(config, progress):
-        progress = _fit(training, model, config, data, checkpoints, console)
-    _say_how_sure(calibrate(run, load_model(run), data.records["val"], console=console), console)
+        progress = _fit(training, model, config, data, checkpoints, console, distribution)
+    chief_first(distribution, lambda: _end(run, data, console) if distribution.is_chief else None)
     console.print(f"{run.path}: {_summary(config, progress)}", **PLAIN)
     return run
 
 
-def _load(run: RunFolder, config: TrainConfig) -> Splits:
+def _facts(config: TrainConfig, progress: Progress) -> dict[str, Any]:
+    """Returns what all processes of a training must have in common."""
+    fields = {name: value for name, value in config.to_dict().items() if name not in ELSEWHERE}
+    versions = environment()["packages"] | {"code": code_digest()}
+    return fields | versions | {"finished epochs": progress.epoch}
+
+
+def _begin(run: RunFolder, config: TrainConfig, data: Splits, distribution: Distribution) -> None:
+    """Writes what is known before the first epoch, or checks that the chief has written it here."""
+    if distribution.is_chief:
+        write_beginning(run, config, data, devices=distribution.describe())
+    elif not (run / "splits.csv").is_file():
+        raise ValueError(f"All workers must see the same run folder. Received: {run.path}, which only the chief has")
+    else:
+        check_same_splits(run, data.records)
+
+
+def _end(run: RunFolder, data: Splits, console: Console) -> None:
+    _say_how_sure(calibrate(run, load_model(run), data.records["val"], console=console), console)
+
+
+def _say_where(config: TrainConfig, distribution: Distribution, console: Console) -> None:
+    """Prints on how many devices a step is computed, if on several."""
+    if distribution.is_distributed:
+        workers = f" of {distribution.workers} workers" if distribution.workers > 1 else ""
+        console.print(
+            f"{distribution.replicas} replicas{workers}, {config.batch_size // distribution.replicas} images each, "
+            f"{config.batch_size} in all per step",
+            **PLAIN,
+        )
+
+
+def _load(run: RunFolder, config: TrainConfig, *, looks: bool = True) -> Splits:
     """Loads the data; the first time, looks for leaks and writes what was found to `leakage.csv`."""
-    if (run / "splits.csv").is_file():
+    if (run / "splits.csv").is_file() or not looks:
         return load_data(config, leakage="off")
     try:
         data = load_data(config)
@@ -115,8 +156,16 @@ def is_trained(config: TrainConfig, progress: Progress) -> bool:
     return progress.epoch >= config.epochs or is_out_of_patience
 
 
-def write_beginning(run: RunFolder, config: TrainConfig, data: Splits) -> None:
+def write_beginning(
+    run: RunFolder, config: TrainConfig, data: Splits, *, devices: dict[str, Any] | None = None
+) -> None:
     """Writes what is known before the first epoch.
+
+    Args:
+        run: The run folder.
+        config: The configuration.
+        data: The data.
+        devices: On what is trained, see `pipelines.strategy.Distribution.describe`.
 
     Raises:
         ValueError: If the folder holds the splits of other data.
@@ -128,7 +177,7 @@ def write_beginning(run: RunFolder, config: TrainConfig, data: Splits) -> None:
     if config.leakage != "off" and not (run / "splits.csv").is_file():
         run.write_text("leakage.csv", data.leaks.to_csv(index=False))
     run.write_text("splits.csv", data.info.manifest.to_csv(index=False))
-    run.write_json("environment.json", environment())
+    run.write_json("environment.json", environment() | {"devices": devices or {}})
     if len(data.rejected):
         run.write_text("rejected.csv", data.rejected.to_csv(index=False))
 
@@ -153,6 +202,7 @@ def _fit(
     data: Splits,
     checkpoints: Checkpoints,
     console: Console,
+    distribution: Distribution,
 ) -> Progress:
     progress = checkpoints.progress()
     if progress.epoch:
@@ -160,15 +210,21 @@ def _fit(
         console.print(f"Continuing after epoch {progress.epoch} of {config.epochs}", **PLAIN)
     elif config.pretrained is not None:
         model.load_backbone(config.pretrained)
-    stream, weights = data.train_stream(progress.epoch), class_weight(config, data)
-    with bar(console) as moving:
-        saver = SaveEpochs(checkpoints, progress, monitor=config.monitor, patience=config.patience, saved=model)
+    with bar(console) as moving, noticing_lost_workers():
+        saver = SaveEpochs(
+            checkpoints,
+            progress,
+            monitor=config.monitor,
+            patience=config.patience,
+            saved=model,
+            writes=distribution.is_chief,
+        )
         lines = EpochLines(moving, epochs=config.epochs, steps=data.steps_per_epoch)
-        board = [_tensorboard(checkpoints.run)] if config.tensorboard else []
+        board = [_tensorboard(checkpoints.run)] if config.tensorboard and distribution.is_chief else []
         training.fit(
-            weighted(stream, weights) if weights else stream,
+            train_batches(data, distribution, epoch=progress.epoch, weights=class_weight(config, data)),
             steps_per_epoch=data.steps_per_epoch,
-            validation_data=data.val,
+            **validation(data, distribution),
             initial_epoch=progress.epoch,
             epochs=config.epochs,
             callbacks=[lines, saver, *board],

@@ -12,6 +12,7 @@ from keras import ops
 from medkeras.layers.attention_crop import attention_crop, attention_drop, attention_indices
 from medkeras.losses import CentreLoss, attention_alignment, attention_diversity
 from medkeras.losses.replicas import replica_share
+from medkeras.replica_seeds import ReplicaSeeds
 from medkeras.tasks import class_indices, is_multilabel
 
 WEIGHTS = {"classification": 1.0, "alignment": 0.5, "diversity": 0.1, "centre": 0.01}
@@ -95,7 +96,7 @@ class AttentionTraining(keras.Model):
         self.term_weights = _checked_weights(weights)
         self.views, self.padding, self.published_diversity = _checked_views(views), padding, published_diversity
         self.fill, self.seed = classifier.mean_pixel, seed
-        self.draw = keras.random.SeedGenerator(seed)
+        self.draw = ReplicaSeeds(seed)
         named = [name for name in WEIGHTS if self.term_weights[name]]
         if is_multilabel(classifier.task) and "centre" in named:
             named.remove("centre")
