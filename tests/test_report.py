@@ -20,7 +20,7 @@ from untrained_run import write_run
 from medkeras.evaluation import evaluate, evaluate_localization
 from medkeras.models import Preset, registry
 from pipelines.cli import main
-from pipelines.jobs import intervals, trained, uncertainty
+from pipelines.jobs import intervals, report_pictures, trained, uncertainty
 from pipelines.jobs import report as report_job
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.evaluate import evaluate_run
@@ -299,7 +299,7 @@ def test_a_damaged_run_is_named(tmp_path, run):
 
 
 def test_a_run_without_its_table_of_predictions_has_fewer_figures(run, tmp_path, monkeypatch):
-    found = report_job._unsure(read_predictions(run.path))
+    found = read_predictions(run.path).unsureness()
     np.testing.assert_allclose(found, pd.read_csv(run / "predictions.csv")["normalized_entropy"], atol=1e-6)
     copy = RunFolder(tmp_path / "copy")
     shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("predictions.csv"))
@@ -317,7 +317,8 @@ def test_without_pictures_no_image_is_in_the_page(run, tmp_path, monkeypatch):
 
 def test_images_that_are_gone_do_not_stop_the_report(run, tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "REPEATS", 2)
-    monkeypatch.setattr(report_job, "load_calibrated", lambda folder: (_ for _ in ()).throw(OSError("gone:\nscans")))
+    gone = OSError("gone:\nscans")
+    monkeypatch.setattr(report_pictures, "load_calibrated", lambda folder: (_ for _ in ()).throw(gone))
     page = Page(report_run(run.path, out=tmp_path).read_text())
     assert "The images cannot be shown: gone: scans" in page.text["gallery"]
 

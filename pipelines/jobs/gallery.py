@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medkeras.explain import class_map
-from medkeras.models import ImageClassifier
-from pipelines.decode import fit
 from pipelines.jobs.answers import Answers
+from pipelines.jobs.shown import as_seen, expert_mask, listed
 from pipelines.jobs.trained import Trained, decisions
 from pipelines.records import Records
 from pipelines.splits import label_names
@@ -31,11 +30,11 @@ def least_sure(records: Records, answers: Answers, trained: Trained, *, count: i
     """
     model, sureness = trained.model, answers.sureness()
     order = np.argsort(-sureness["normalized_entropy"].to_numpy(), kind="stable")[:count]
-    images = np.stack([fit(records.read(int(i)), model.image_shape) for i in order])
+    images = as_seen(records, order, model)
     target, label = _asked(answers, trained), answers.unsure_label()
     maps = class_map(model, images, target=target[order]) if "features" in model.explain_points else [None] * len(order)
     pictures = [
-        Unsure(image, found, _mask(records, int(i), model), lines)
+        Unsure(image, found, expert_mask(records, int(i), model), lines)
         for i, image, found, lines in zip(order, images, maps, _lines(records, answers, trained, order), strict=True)
     ]
     shown = "the map is of the predicted class" if label is None else "the map is of the label that it is unsure of"
@@ -53,8 +52,8 @@ def _lines(records: Records, answers: Answers, trained: Trained, order: np.ndarr
         lines.append(
             (
                 pathlib.Path(str(records.table["id"][i])).name,
-                f"true: {_listed(true[i])}",
-                f"predicted: {_listed(decided[i])}" + ("" if is_of_labels else probability),
+                f"true: {listed(true[i])}",
+                f"predicted: {listed(decided[i])}" + ("" if is_of_labels else probability),
                 (f"unsure of {names[asked[i]]}{probability}: " if is_of_labels else "")
                 + f"entropy {row['entropy']:.3f} nats, {row['normalized_entropy']:.0%} of the largest",
             )
@@ -66,13 +65,3 @@ def _asked(answers: Answers, trained: Trained) -> np.ndarray:
     """Returns the class or label that each image's map is of."""
     label = answers.unsure_label()
     return np.asarray(trained.point.apply(answers.probabilities)) if label is None else label
-
-
-def _listed(names: str) -> str:
-    return names.replace("|", ", ") or "none"
-
-
-def _mask(records: Records, i: int, model: ImageClassifier) -> np.ndarray | None:
-    if records.read_mask is None:
-        return None
-    return fit(records.read_mask(i), (*model.image_shape[:-1], 1))[..., 0] > 0.5

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medkeras.tasks import is_multilabel
+from medkeras.uncertainty import summarize
 from pipelines.run_folder import RunFolder
 
 
@@ -41,6 +42,11 @@ class Predictions:
         rows = np.array([place[name] for name in ids])
         changed = {n: getattr(self, n)[rows] for n in ("ids", "patients", "labels", "probabilities", "decisions")}
         return dataclasses.replace(self, **changed)
+
+    def unsureness(self) -> np.ndarray:
+        """Returns the normalised entropy of each image, in [0, 1]; of several labels, that of the least sure one."""
+        unsure = summarize(self.probabilities[None], task=self.task).normalized_entropy
+        return unsure.max(axis=1) if unsure.ndim == 2 else unsure
 
 
 def read_predictions(folder: str | os.PathLike) -> Predictions:
