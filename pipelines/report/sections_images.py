@@ -45,9 +45,8 @@ def _card(picture: Picture, key: str) -> Markup:
         "img", src=picture.image, alt=f"Image {picture.name}, without map", width=width, height=height, class_="plain"
     )
     shown = tag("div", tag("div", *view, class_="view"), plain if picture.overlay else None, class_="views")
-    return tag(
-        "figure", shown, *control, tag("figcaption", tag("strong", picture.name), terms(picture.lines)), class_="card"
-    )
+    name = join(picture.name.split("/"), "/<wbr>")
+    return tag("figure", shown, *control, tag("figcaption", tag("strong", name), terms(picture.lines)), class_="card")
 
 
 def _errors(facts: Facts) -> Markup | None:

@@ -78,49 +78,15 @@ def decisions(facts: Facts) -> Markup:
 
 
 def sureness(facts: Facts, charts: Charts) -> Markup:
-    """Returns calibration before and after, prediction sets and referral."""
-    found, fitted = facts["calibration"], facts["calibrated"]
-    parts = [] if fitted else [absent(facts, "calibrated")]
-    if fitted:
-        left_out = fitted.get("left_out", {})
-        is_scaled = fitted.get("method") not in (None, "none") and "scaling" not in left_out
-        how = f"calibrated by {fitted['method']}" if is_scaled else "left as the model gives them"
-        parts.append(
-            paragraph(f"Probabilities were {how}; sets and referral rest on {fitted.get('images')} validation images.")
-        )
-        parts += [paragraph(f"No {name}: {why}", class_="note") for name, why in left_out.items()]
-    if found and found.get("after"):
-        rows = [
-            [
-                title,
-                *(interval(found[when][key]) if mapped else number(found[when][key]) for when in ("before", "after")),
-            ]
-            for title, key, mapped in (
-                ("expected calibration error", "ece", True),
-                ("the same, bins of equal mass", "ece_equal_mass", True),
-                ("Brier score", "brier", False),
-                ("negative log-likelihood", "nll", False),
-            )
-        ]
-        parts.append(
-            table(["", "before", "after"], rows, caption="Calibration on these images; less is better", numbers=1)
-        )
+    """Returns calibration as trained and as calibrated, prediction sets and referral."""
+    found, fitted = facts["calibration"] or {}, facts["calibrated"]
+    parts = _how_calibrated(fitted) if fitted else [absent(facts, "calibrated")]
+    if found.get("after"):
+        parts.append(_calibration_table(found, is_scaled=bool(fitted) and _is_scaled(fitted)))
     parts.append(drawn(charts, "sureness"))
-    if found and found.get("sets"):
-        sets = found["sets"]
-        rows = [[name, interval(value)] for name, value in sets["per_class"].items()]
-        rows = [["all", interval(sets["covered"])], *rows]
-        promised = f"{100 * sets['promised']:.0f} %"
-        parts += [
-            tag("h3", "Prediction sets"),
-            paragraph(
-                f"Each image gets a set of classes that shall hold the truth in {promised} of cases; sets have ",
-                number(sets["mean_size"], 2),
-                " on average.",
-            ),
-            table(["class", "share that holds the truth"], rows, caption=f"Promised: {promised}", numbers=1),
-        ]
-    selective = (found or {}).get("selective") or {}
+    if found.get("sets"):
+        parts += _sets(found["sets"])
+    selective = found.get("selective") or {}
     if not is_absent(selective.get("referred")):
         rows = [
             ("Referred to a person", number(selective["referred"])),
@@ -130,6 +96,41 @@ def sureness(facts: Facts, charts: Charts) -> Markup:
         ]
         parts += [tag("h3", "Referral"), terms(rows)]
     return join(parts)
+
+
+def _how_calibrated(fitted: Facts) -> list[Markup]:
+    how = f"calibrated by {fitted['method']}" if _is_scaled(fitted) else "left as the model gives them"
+    said = f"Probabilities were {how}; sets and referral rest on {fitted.get('images')} validation images."
+    left_out = fitted.get("left_out", {})
+    return [paragraph(said), *(paragraph(f"No {name}: {why}", class_="note") for name, why in left_out.items())]
+
+
+def _is_scaled(fitted: Facts) -> bool:
+    return fitted.get("method") not in (None, "none") and "scaling" not in fitted.get("left_out", {})
+
+
+def _calibration_table(found: Facts, *, is_scaled: bool) -> Markup:
+    columns = {"before": "as trained"} | ({"after": "calibrated"} if is_scaled else {})
+    shown = {
+        "expected calibration error": ("ece", interval),
+        "the same, bins of equal mass": ("ece_equal_mass", interval),
+        "Brier score": ("brier", number),
+        "negative log-likelihood": ("nll", number),
+    }
+    rows = [[title, *(form(found[when][key]) for when in columns)] for title, (key, form) in shown.items()]
+    caption = "Calibration on these images; less is better"
+    return table(["", *columns.values()], rows, caption=caption, numbers=1)
+
+
+def _sets(sets: Facts) -> list[Markup]:
+    rows = [["all", interval(sets["covered"])], *([name, interval(each)] for name, each in sets["per_class"].items())]
+    promised = f"{100 * sets['promised']:.0f} %"
+    said = f"Each image gets a set of classes that shall hold the truth in {promised} of cases; sets have "
+    return [
+        tag("h3", "Prediction sets"),
+        paragraph(said, number(sets["mean_size"], 2), " on average."),
+        table(["class", "share that holds the truth"], rows, caption=f"Promised: {promised}", numbers=1),
+    ]
 
 
 def subgroups(facts: Facts) -> Markup:
