@@ -15,6 +15,7 @@ from rich.table import Table
 from pipelines import cli_options as options
 from pipelines.cli_console import starting
 from pipelines.cli_enhance import enhance
+from pipelines.cli_launch import launch
 from pipelines.cli_localize import localize
 from pipelines.cli_options import DATA
 from pipelines.cli_report import report
@@ -193,6 +194,10 @@ def models() -> None:
 
 
 app.command(epilog="Example: medkeras train --data phantom --model focusnet2d --run runs/first --epochs 10")(train)
+app.command(
+    epilog="Example: medkeras launch --workers 2 -- train --data phantom --model focusnet2d --run runs/first",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)(launch)
 
 
 @app.command(epilog="Example: medkeras data-service --port 5050")

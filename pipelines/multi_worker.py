@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -27,8 +28,6 @@ LOST = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.UnknownError,
 )
 
 
@@ -154,10 +153,11 @@ def noticing_lost_workers() -> Iterator[None]:
     try:
         yield
     except LOST as error:
-        reason = " ".join(str(error.message).split())[:200]
+        found = re.search(r"Error reported from /job:worker/task:(\d+)|/job:worker/replica:0/task:(\d+)", error.message)
+        who = f"Worker {found[1] or found[2]}" if found else "A worker"
         raise WorkerLostError(
-            "A worker is gone, so the training stopped; start all workers again with the same command, and it goes on "
-            f"after its last checkpoint. Received: {reason}"
+            f"{who} is gone, so the training stopped; start all workers again with the same command, and it goes on "
+            f"after its last checkpoint. Received: {' '.join(error.message.split())[-200:]}"
         ) from error
 
 

@@ -23,6 +23,7 @@ class TinyNet(ImageClassifier):
         *,
         num_classes,
         filters=4,
+        rate=0.2,
         task=None,
         class_names=None,
         normalization="half",
@@ -32,7 +33,7 @@ class TinyNet(ImageClassifier):
         is_volume = len(input_shape) == 4
         convolution = keras.layers.Conv3D if is_volume else keras.layers.Conv2D
         x = keras.layers.BatchNormalization()(convolution(filters, 3, strides=2)(x))
-        dropout = keras.layers.Dropout(0.2)
+        dropout = keras.layers.Dropout(rate)
         x = dropout(keras.ops.max(keras.ops.relu(x), axis=(1, 2, 3) if is_volume else (1, 2)))
         super().__init__(
             inputs=image,
@@ -46,7 +47,7 @@ class TinyNet(ImageClassifier):
             stochastic=[dropout],
             name=name,
         )
-        self.filters = filters
+        self.filters, self.rate = filters, rate
 
 
 PRESETS = {
