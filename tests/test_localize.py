@@ -50,16 +50,17 @@ def test_every_map_marks_its_share(model, name):
     images = uniform(3, 48, 40, 3)
     found = localize(model, images, point=name, threshold=0.7, smallest=3)
     expected = saliency_maps(model, images, point=name)
-    np.testing.assert_array_equal(found.maps, expected)
+    np.testing.assert_allclose(found.maps, expected, atol=1e-4)
     assert (found.point, found.threshold, len(found)) == (name, 0.7, 3)
     for i in range(3):
-        np.testing.assert_array_equal(found.masks[i], binarize(expected[i], 0.7))
+        np.testing.assert_array_equal(found.masks[i], binarize(found.maps[i], 0.7))
         np.testing.assert_array_equal(found.boxes[i], boxes(found.masks[i], smallest=3))
         assert len(found.scores[i]) == len(found.boxes[i])
     if function := {"class_map": class_map, "evidence_map": evidence_map}.get(name):
-        np.testing.assert_array_equal(expected, function(model, images))
+        # To rounding: some of these calls are compiled.
+        np.testing.assert_allclose(expected, function(model, images), atol=1e-4)
         other = saliency_maps(model, images, point=name, target=[0, 1, 0])
-        np.testing.assert_array_equal(other, function(model, images, target=[0, 1, 0]))
+        np.testing.assert_allclose(other, function(model, images, target=[0, 1, 0]), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["attention", "evidence_map"])
@@ -72,7 +73,7 @@ def test_mirrored_maps_of_mirror_images_are_mirror_images(model, name):
     np.testing.assert_allclose(maps, np.mean(backs, axis=0), atol=1e-6)
     upside_down = saliency_maps(model, images[:, ::-1], point=name, mirrored=True, target=target)
     np.testing.assert_allclose(upside_down[:, ::-1], maps, atol=1e-6)
-    np.testing.assert_array_equal(localize(model, images, point=name, mirrored=True).maps, maps)
+    np.testing.assert_allclose(localize(model, images, point=name, mirrored=True).maps, maps, atol=1e-6)
 
 
 def test_two_peaks_are_two_boxes_with_their_scores():

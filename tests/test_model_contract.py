@@ -9,6 +9,8 @@ import tensorflow as tf
 from small_models import distinct_names, small
 
 import medkeras
+from medkeras.explain import explanation_maps, methods_of
+from medkeras.explain.methods import METHODS
 from medkeras.models import Grid, Positions, Tokens
 
 RNG = np.random.default_rng(0)
@@ -77,6 +79,22 @@ def test_explain_points_fold_to_the_image(model):
             assert len(folded.shape) == rank + 2
     with pytest.raises(ValueError, match="Received: 'nowhere'"):
         model.tensors("nowhere")
+
+
+SHORT = {"integrated_gradients": {"steps": 1}, "smooth_grad": {"samples": 1}}
+OF_A_TRANSFORMER = {"attention_rollout", "gradient_rollout"}
+
+
+def test_every_method_that_applies_explains_the_model(model):
+    """One call each, so that nothing is compiled."""
+    x, grid = images(model, 1), model.image_shape[:-1]
+    methods = set(METHODS) if type(model).__name__ == "ViT" else set(METHODS) - OF_A_TRANSFORMER
+    assert set(methods_of(model)) == methods
+    for method in methods:
+        options = {"patch": grid[0] // 2} if method == "occlusion" else SHORT.get(method, {})
+        target = 2 if METHODS[method].has_target else None
+        maps = explanation_maps(model, x, method=method, target=target, **options)
+        assert maps.shape == (1, *grid) and maps.dtype == np.float32 and np.isfinite(maps).all(), method
 
 
 def test_only_the_declared_layers_are_stochastic(model):

@@ -1,14 +1,19 @@
 """Explanation: where a model looked, what its pathways saw, what it marks, and what carried the answer.
 
-Everything here works from a model's explain points; nobody names a layer.
+Everything here works from a model's explain points, or from its input and output alone; nobody names a layer.
 """
 
-from medkeras.explain.class_map import class_map, evidence_map
+from medkeras.explain.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
+from medkeras.explain.explainable import explainable
 from medkeras.explain.explanation import Explanation, explain
 from medkeras.explain.field_figure import receptive_field_figure
 from medkeras.explain.figures import explanation_figure
 from medkeras.explain.fixations import Fixations, fixations
+from medkeras.explain.input_gradients import integrated_gradients, smooth_grad
 from medkeras.explain.maps import activations, pathway_maps, resize_maps
+from medkeras.explain.methods import explanation_maps, methods_of
+from medkeras.explain.native import native_attention
+from medkeras.explain.occlusion import occlusion
 from medkeras.explain.receptive_field import effective_receptive_field, field_radius
 from medkeras.explain.regions import Regions, default_map, localize, map_names, mark_regions, saliency_maps
 from medkeras.explain.regions_figure import localization_figure
@@ -22,20 +27,29 @@ __all__ = [
     "attention_maps",
     "attention_rollout",
     "class_map",
-    "evidence_map",
     "default_map",
     "effective_receptive_field",
+    "evidence_map",
     "explain",
+    "explainable",
     "explanation_figure",
+    "explanation_maps",
     "field_radius",
     "fixations",
+    "grad_cam_plus_plus",
+    "integrated_gradients",
+    "layer_cam",
     "localization_figure",
     "localize",
     "map_names",
     "mark_regions",
+    "methods_of",
+    "native_attention",
+    "occlusion",
     "pathway_maps",
     "receptive_field_figure",
     "relevance_map",
     "resize_maps",
     "saliency_maps",
+    "smooth_grad",
 ]

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation.localization import binarize, boxes
-from medkeras.explain.class_map import class_map, evidence_map
+from medkeras.explain.input_gradients import most_probable
 from medkeras.explain.maps import activations, image_batches, maps_on_image
+from medkeras.explain.methods import METHODS, explanation_maps, methods_of
 from medkeras.explain.mirrored import mirrored_mean
 from medkeras.models import Grid, ImageClassifier, Tokens
 
-CLASS_MAPS = {"class_map": class_map, "evidence_map": evidence_map}
+CLASS_MAPS = {"class_map": "grad_cam", "evidence_map": "hires_cam"}  # Their names as methods.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Regions:
     """What the maps of some images mark; a slice of it holds a part of them.
 
     Attributes:
-        point: The explain point that the maps are of, or `class_map`.
+        point: The explain point that the maps are of, or the method.
         threshold: Share of a map's range that marks a region.
         maps: `(batch, *image grid)`, not scaled.
         masks: Where the map reaches the threshold, boolean `(batch, *image grid)`.
@@ -138,10 +139,10 @@ def saliency_maps(
         model: Any model with an explain point on a grid.
         images: `(batch, *model.image_shape)` in [0, 1].
         point: An explain point with the rule `Grid` or `Tokens`, the mean being taken over its channels; or
-            `class_map`, Grad-CAM, or `evidence_map`, HiResCAM. By default `attention` where the model has it, else
-            `class_map`.
-        target: The class or label of the class or evidence map, one for all images or one per image; by default the
-            most probable. An explain point has none.
+            `class_map`, Grad-CAM, or `evidence_map`, HiResCAM; or another of `medkeras.explain.methods_of(model)`. By
+            default `attention` where the model has it, else `class_map`.
+        target: The class or label of a map that is of one, one for all images or one per image; by default the most
+            probable. An explain point has none.
         mirrored: Whether to take the mean over all mirror images of an image, each map mirrored back: for the cost of
             4 maps, 8 of volumes, it lies on what the model looks for where a single map may lie beside it.
 
@@ -160,34 +161,49 @@ def saliency_maps(
     name, known = point or default_map(model), map_names(model)
     if name not in known:
         raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: point={name!r}")
-    if target is not None and name not in CLASS_MAPS:
-        raise ValueError(f"Only {' and '.join(CLASS_MAPS)} are of a class. Received: point={name!r}, target={target!r}")
+    if target is not None and not is_of_class(model, name):
+        raise ValueError(f"`{name}` is of no class. Received: point={name!r}, target={target!r}")
     if not mirrored:
         return _maps(model, images, name, target)
     images = np.concatenate(list(image_batches(model, images)))
-    if target is None and name in CLASS_MAPS:
-        target = activations(model, images, "logits")["logits"].argmax(axis=-1)
+    if target is None and is_of_class(model, name):
+        target = most_probable(model, images, None)
     return mirrored_mean(lambda views: _maps(model, views, name, target), images)
 
 
 def _maps(model: ImageClassifier, images: Any, name: str, target: Any) -> np.ndarray:
-    if name in CLASS_MAPS:
-        return CLASS_MAPS[name](model, images, target=target)
+    if name not in model.explain_points:
+        return explanation_maps(model, images, method=CLASS_MAPS.get(name, name), target=target)
     values = activations(model, images, name)[name].mean(axis=-1, keepdims=True)
     return maps_on_image(model, name, values)[..., 0]
 
 
-def map_names(model: ImageClassifier) -> list[str]:
-    """Returns the maps by which a model can localise: its explain points on a grid, and the maps of a class.
+def is_of_class(model: ImageClassifier, name: str) -> bool:
+    """Says whether a map of `map_names(model)` is of a class, so that it takes a target.
 
     Example:
         >>> from medkeras.models import create
-        >>> map_names(create("dualattendmed_tiny", num_classes=2))
-        ['attention', 'attention_maps', 'backbone', 'class_map', 'evidence_map', 'features']
+        >>> model = create("dualattendmed_tiny", num_classes=2)
+        >>> is_of_class(model, "attention"), is_of_class(model, "occlusion")
+        (False, True)
+    """
+    return name not in model.explain_points and METHODS[CLASS_MAPS.get(name, name)].has_target
+
+
+def map_names(model: ImageClassifier) -> list[str]:
+    """Returns the maps by which a model can localise: its explain points on a grid, and its methods.
+
+    Example:
+        >>> from medkeras.models import create
+        >>> map_names(create("dualattendmed_tiny", num_classes=2))[:5]
+        ['attention', 'attention_maps', 'backbone', 'class_map', 'evidence_map']
     """
     points = model.explain_points
     names = [name for name, point in points.items() if isinstance(point.rule, (Grid, Tokens))]
-    return sorted([*names, *CLASS_MAPS] if "features" in points else names)
+    # An attention that is put together of several points is a method, but no point.
+    methods = [name for name in methods_of(model) if name != "attention"]
+    named = [name for name, method in CLASS_MAPS.items() if method in methods]
+    return sorted({*names, *named, *methods})
 
 
 def default_map(model: ImageClassifier) -> str:

@@ -1,16 +1,17 @@
 """Attention of a transformer as maps: block by block, through all blocks, and for a class."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from medkeras.explain.class_map import class_targets
+from medkeras.explain.class_map import one_hot_targets
+from medkeras.explain.input_gradients import most_probable
 from medkeras.explain.maps import activations, image_batches, to_numpy
-from medkeras.gradients import input_gradient
-from medkeras.models import ViT
+from medkeras.gradients import compiled, input_gradient
+from medkeras.models import ImageClassifier, ViT
 
 MODES = ("default", "published")
 PAIR = 2  # Images at a time where attention needs its gradient: about 1 GB each for ViT-B/16.
@@ -20,7 +21,7 @@ def attention_maps(model: ViT, images: Any, *, block: int | None = None) -> np.n
     """Returns what the class token looks at in one block, head by head.
 
     Args:
-        model: A `ViT`.
+        model: A `ViT`, also one that is calibrated or looks twice.
         images: `(batch, *model.image_shape)` in [0, 1].
         block: Number of the block, from 1; the last one by default.
 
@@ -36,7 +37,7 @@ def attention_maps(model: ViT, images: Any, *, block: int | None = None) -> np.n
         >>> attention_maps(model, np.ones((1, 32, 48, 3))).shape
         (1, 2, 2, 3)
     """
-    _check(model)
+    model = transformer_of(model)
     block = model.depth if block is None else block
     if not 1 <= block <= model.depth:
         raise ValueError(f"`block` must be from 1 to {model.depth}. Received: block={block}")
@@ -52,7 +53,7 @@ def attention_rollout(model: ViT, images: Any, *, mode: str = "default") -> np.n
     the same.
 
     Args:
-        model: A `ViT`.
+        model: A `ViT`, also one that is calibrated or looks twice.
         images: `(batch, *model.image_shape)` in [0, 1].
         mode: `"published"` does as the notebook of Sri Ganesan et al.: it multiplies from the first block to the last
             and takes 1 less the column of the class token, which is how little a patch looks at the class token and
@@ -72,7 +73,7 @@ def attention_rollout(model: ViT, images: Any, *, mode: str = "default") -> np.n
         >>> attention_rollout(model, np.ones((1, 32, 48, 3))).shape
         (1, 2, 3)
     """
-    _check(model)
+    model = transformer_of(model)
     if mode not in MODES:
         raise ValueError(f"`mode` must be one of {', '.join(MODES)}. Received: mode={mode!r}")
     if mode == "default":
@@ -90,7 +91,7 @@ def relevance_map(model: ViT, images: Any, *, target: Any = None) -> np.ndarray:
     counts, and two labels of the same image have maps of their own.
 
     Args:
-        model: A `ViT`.
+        model: A `ViT`, also one that is calibrated or looks twice.
         images: `(batch, *model.image_shape)` in [0, 1].
         target: Index of a class or label, one for all images or one per image; by default the one with the largest
             logit.
@@ -110,18 +111,31 @@ def relevance_map(model: ViT, images: Any, *, target: Any = None) -> np.ndarray:
         >>> relevance_map(model, np.ones((1, 32, 48, 3)), target=1).shape
         (1, 2, 3)
     """
-    _check(model)
-    targets = class_targets(target, len(images), model.num_classes)
-    seen = keras.Model(model.input, [*model.attentions, model.output])
-    maps = []
-    for batch in _pairs(model, images):
-        *attentions, logits = seen(batch)
+    vit, targets = transformer_of(model), most_probable(model, images, target)
+    weighted, maps = compiled(vit, "weighted attention", lambda: _weighted_attention(vit)), []
+    for batch in _pairs(vit, images):
         wanted, targets = targets[: len(batch)], targets[len(batch) :]
-        wanted = np.where(wanted < 0, to_numpy(logits).argmax(axis=-1), wanted)
-        attention = _in_numpy(attentions)
-        gradient = to_numpy(_attention_gradient(model, batch, wanted, attention.shape))
-        maps.append(_relevance(np.maximum(attention * gradient, 0).mean(axis=2)))
-    return np.concatenate(maps).reshape(-1, *model.grid)
+        maps.append(_relevance(to_numpy(weighted(batch, wanted))))
+    return np.concatenate(maps).reshape(-1, *vit.grid)
+
+
+def transformer_of(model: Any) -> ViT:
+    """Returns the ViT whose attention a model has: the model itself, or the one that it calibrates or looks with.
+
+    Raises:
+        ValueError: If there is none.
+
+    Example:
+        >>> model = ViT((32, 48, 3), num_classes=2, units=8, depth=2, heads=2, hidden=16)
+        >>> transformer_of(model) is model
+        True
+    """
+    inner = model
+    while isinstance(inner, ImageClassifier) and not isinstance(inner, ViT):
+        inner = getattr(inner, "classifier", None)
+    if not isinstance(inner, ViT):
+        raise ValueError(f"Attention between patches is what a ViT has. Received: model={type(model).__name__}")
+    return inner
 
 
 def _pairs(model: ViT, images: Any) -> Iterator[np.ndarray]:
@@ -129,9 +143,24 @@ def _pairs(model: ViT, images: Any) -> Iterator[np.ndarray]:
         yield from (batch[i : i + PAIR] for i in range(0, len(batch), PAIR))
 
 
-def _check(model: Any) -> None:
-    if not isinstance(model, ViT):
-        raise ValueError(f"Attention between patches is what a ViT has. Received: model={type(model).__name__}")
+def _weighted_attention(model: ViT) -> Callable[[Any, Any], Any]:
+    """Returns the function from images and targets to the attention of all blocks weighted by its gradient.
+
+    That is `(batch, blocks, tokens, tokens)`: the positive part, and the mean over heads.
+    """
+    seen = keras.Model(model.input, list(model.attentions))
+
+    def run(images: Any, targets: Any) -> Any:
+        attention = ops.stack(seen(images, training=False), axis=1)
+
+        def logit(offsets: Any) -> Any:
+            logits = model.logits_with(images, offsets)
+            return ops.sum(logits * one_hot_targets(logits, targets), axis=-1)
+
+        _, gradient = input_gradient(logit, ops.zeros_like(attention))
+        return ops.mean(ops.relu(attention * gradient), axis=2)
+
+    return run
 
 
 def _in_numpy(attentions: list[Any]) -> np.ndarray:
@@ -147,17 +176,6 @@ def _published(attention: np.ndarray) -> np.ndarray:
     for i in reversed(range(mixed.shape[1] - 1)):
         column = mixed[:, i] @ column
     return 1 - column[:, 1:, 0]
-
-
-def _attention_gradient(model: ViT, images: Any, targets: np.ndarray, shape: tuple[int, ...]) -> Any:
-    """Returns the gradient of each image's target logit by the attention of all blocks."""
-    images = ops.convert_to_tensor(images)
-    chosen = ops.one_hot(targets, model.num_classes)
-
-    def logit(offsets: Any) -> Any:
-        return ops.sum(model.logits_with(images, offsets) * chosen, axis=-1)
-
-    return input_gradient(logit, ops.zeros(shape))[1]
 
 
 def _relevance(attention: np.ndarray) -> np.ndarray:

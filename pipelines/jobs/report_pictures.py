@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medkeras.explain import default_map, map_names, saliency_maps
-from medkeras.explain.regions import CLASS_MAPS
+from medkeras.explain.regions import is_of_class
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.jobs.calibration import decision_losses
@@ -89,7 +89,7 @@ def _maps(
         name = name or default_map(model)
     except ValueError:
         return None, "This model has no map of where it looked."
-    maps = saliency_maps(model, images, point=name, target=np.array(asked) if name in CLASS_MAPS else None)
+    maps = saliency_maps(model, images, point=name, target=np.array(asked) if is_of_class(model, name) else None)
     of = {"attention": "where the model looked", "class_map": "what spoke for the decided class (Grad-CAM)"}
     of["evidence_map"] = "what spoke for the decided class (HiResCAM)"
     says = f"Maps show {of.get(name, words(name))}, relative to the largest value in each image. "
