@@ -15,9 +15,11 @@ from rich.table import Table
 from pipelines import cli_options as options
 from pipelines.cli_console import starting
 from pipelines.cli_enhance import enhance
+from pipelines.cli_export import export
 from pipelines.cli_launch import launch
 from pipelines.cli_localize import localize
 from pipelines.cli_options import DATA
+from pipelines.cli_predict import predict
 from pipelines.cli_report import report
 from pipelines.cli_train import train
 from pipelines.cli_upscaler import train_upscaler
@@ -270,36 +272,7 @@ def compare(
         compare_runs(first, second, out=out, seed=seed, console=console)
 
 
-@app.command(epilog="Example: medkeras predict runs/first scans/ --out predictions.csv")
-def predict(
-    run: options.Run,
-    inputs: options.Inputs,
-    out: Annotated[pathlib.Path, typer.Option(help="The .csv to write.")],
-    on_error: options.OnError = "raise",
-    two_stage: options.TwoStage = None,
-    uncertainty: options.Uncertainty = "none",
-    samples: options.Samples = 50,
-    members: options.Members = None,
-    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
-    seed: options.Seed = 0,
-) -> None:
-    """Predict image files: a table of probabilities, decisions, and how sure they are."""
-    with starting() as console:
-        from pipelines.jobs.predict import predict_run
-
-        predict_run(
-            run,
-            inputs,
-            out,
-            on_error=on_error,
-            two_stage=two_stage,
-            uncertainty=uncertainty,
-            samples=samples,
-            members=members or (),
-            seed=seed,
-            batch_size=batch_size,
-            console=console,
-        )
+app.command(epilog="Example: medkeras predict runs/first scans/ --out predictions.csv")(predict)
 
 
 @app.command(epilog="Example: medkeras explain runs/first scan.png --out maps")
@@ -327,37 +300,7 @@ app.command(
     "train-upscaler", epilog="Example: medkeras train-upscaler --data scans/ --run runs/up --preset ldm_4x_small"
 )(train_upscaler)
 app.command(epilog="Example: medkeras report runs/first runs/second")(report)
-
-
-@app.command(epilog="Example: medkeras export runs/first --to saved_models")
-def export(
-    run: options.Run,
-    to: Annotated[pathlib.Path, typer.Option(help="The model store, which TF Serving can read.")],
-    name: Annotated[str | None, typer.Option(help="Name in the store; that of the run by default.")] = None,
-    data: options.OtherSource = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            help="saved_model, litert, litert-float16, litert-int8 or litert-full-int8; the first two by default.",
-        ),
-    ] = None,
-    bounds: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--bound",
-            help="What a quantised file must hold to: litert-int8.agreement=0.9; also logits and auc_loss.",
-        ),
-    ] = None,
-    two_stage: options.TwoStage = None,
-) -> None:
-    """Export a run as SavedModel and LiteRT files, compared with Keras on real images."""
-    with starting() as console:
-        from pipelines.jobs.export import FORMATS, export_run
-        from pipelines.jobs.export_bounds import parse_bounds
-
-        chosen = {"formats": formats or FORMATS, "bounds": parse_bounds(bounds or ())}
-        export_run(run, to, name=name, data=data, two_stage=two_stage, console=console, **chosen)
+app.command(epilog="Example: medkeras export runs/first --to saved_models")(export)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from pipelines.sources.volume import is_volume
 from pipelines.sources.volume_view import VolumeView
 
 Reader = Callable[[], np.ndarray]
+OF_VOLUMES = tuple(field.name for field in dataclasses.fields(VolumeView))
+OF_DICOM, OF_IMAGES = ("window", "frame", "max_pixels"), ("max_pixels",)
 
 
 def open_inputs(
@@ -96,11 +98,20 @@ def _is_input(path: pathlib.Path) -> bool:
 def _reader(path: pathlib.Path, options: Mapping[str, Any]) -> Reader:
     """Returns the function that reads a file as the source of its kind would with these options."""
     if is_volume(path.name):
-        known = [field.name for field in dataclasses.fields(VolumeView)]
-        return functools.partial(VolumeView(**_some(options, known)).read, path)
+        return functools.partial(VolumeView(**_some(options, OF_VOLUMES)).read, path)
     if is_dicom(path):
-        return functools.partial(read_dicom, path, **_some(options, ("window", "frame", "max_pixels")))
-    return functools.partial(read_image, path, **_some(options, ("max_pixels",)))
+        return functools.partial(read_dicom, path, **_some(options, OF_DICOM))
+    return functools.partial(read_image, path, **_some(options, OF_IMAGES))
+
+
+def reading_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those options of a source that hold for any file of its kind, and say nothing of where it lies.
+
+    Example:
+        >>> reading_options({"window": [40, 400], "label_columns": ["finding"]})
+        {'window': [40, 400]}
+    """
+    return _some(options, sorted({*OF_VOLUMES, *OF_DICOM, *OF_IMAGES}))
 
 
 def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from medkeras.models.base import ImageClassifier, image_input
+from medkeras.models.explain_points import ExplainPoint, Grid
 
 
 @keras.saving.register_keras_serializable("medkeras_tests")
@@ -80,6 +81,32 @@ class Pool3DNet(ImageClassifier):
             explain_points={},
             name=name,
         )
+
+
+class SeenNet(ImageClassifier):
+    """One convolution whose features explain it, BatchNorm and dropout before the head, in 2D or 3D."""
+
+    def __init__(self, input_shape=(16, 16, 1), *, num_classes=3, channels=4, task=None, point="features"):
+        image, x = image_input(input_shape, "half")
+        convolution = keras.layers.Conv3D if len(input_shape) == 4 else keras.layers.Conv2D
+        x = keras.layers.BatchNormalization()(convolution(channels, 3, strides=2, padding="same")(x))
+        features = keras.layers.ReLU()(x)
+        dropout = keras.layers.Dropout(0.4)
+        pooled = dropout(ops.mean(features, axis=tuple(range(1, len(input_shape)))))
+        super().__init__(
+            inputs=image,
+            logits=keras.layers.Dense(num_classes)(pooled),
+            image_shape=input_shape,
+            num_classes=num_classes,
+            task=task,
+            class_names=[f"finding {i}" for i in range(num_classes)],
+            normalization="half",
+            explain_points={point: ExplainPoint(features, Grid(), "")},
+            stochastic=[dropout],
+            name="seen_net",
+        )
+        self.head = self.layers[-1]
+        self.before = keras.Model(image, pooled)  # Dropout off: the head's input.
 
 
 def randomize(model, seed=0):

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export_models import GlimpseNet
+from exported_run import CALIBRATION, POINT, SCALING, make_calibrated_run, make_run
 from rich.console import Console
-from untrained_run import write_run
 
 from medkeras.export import LiteRTModel
-from medkeras.uncertainty import ConformalSets, LogitScaling
+from medkeras.uncertainty import LogitScaling
 from pipelines.jobs import export, model_store
-from pipelines.jobs.calibration import Calibration, Referral
 from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.export import export_run
 from pipelines.jobs.export_bounds import parse_bounds
@@ -24,26 +23,10 @@ from pipelines.jobs.model_store import published
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.signatures import choose_signatures
 
-SCALING = LogitScaling("binary", scale=(0.5, 0.25), shift=(0.1, -0.2))
-CALIBRATION = Calibration(SCALING, ConformalSets("binary", "aps", 0.9, (0.7,)), Referral(0.8, 0.05))
-POINT = {"task": "binary", "thresholds": [0.3], "rule": "youden"}
-
-
-def make_run(path, *, data="phantom", image_size=16, **options):
-    """A run folder as training leaves it, with an untrained model."""
-    config = TrainConfig(data=str(data), model="focusnet2d_tiny", run=str(path), image_size=image_size, **options)
-    info = load_data(config).info
-    keras.utils.set_random_seed(0)
-    model = GlimpseNet(info.image_shape, num_classes=info.num_classes, class_names=info.class_names)
-    return write_run(config, model)
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = make_run(tmp_path_factory.mktemp("runs") / "lungs", source_options={"images": 40})
-    folder.write_json("operating_point.json", POINT)
-    folder.write_json("calibration.json", CALIBRATION.to_dict())
-    return folder
+    return make_calibrated_run(tmp_path_factory.mktemp("runs") / "lungs")
 
 
 def files(folder):

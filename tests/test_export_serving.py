@@ -1,10 +1,14 @@
 """The signatures of a SavedModel beside `serving_default`: image files, where, and how sure."""
 
+import pathlib
+import pickle
+import subprocess
+import sys
+
 import cv2
-import keras
 import numpy as np
 import pytest
-from export_models import images, randomize
+from export_models import SeenNet, images, randomize
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from medkeras.explain import localize, mark_regions
@@ -15,39 +19,13 @@ from medkeras.export.resizing import fit_levels
 from medkeras.export.sampling import dropout_mask
 from medkeras.export.signatures import SIGNATURES, endpoint
 from medkeras.models import create
-from medkeras.models.base import ImageClassifier, image_input
-from medkeras.models.explain_points import ExplainPoint, Grid
 from medkeras.uncertainty import LogitScaling, MonteCarloDropout, summarize, with_scaling
 from pipelines.decode import fit, fit_stored, read_image
 from pipelines.preprocess import CentreCrop, Square, apply
 
 tf = pytest.importorskip("tensorflow")
 from tensorflow.core.framework import tensor_pb2  # noqa: E402
-
-
-class SeenNet(ImageClassifier):
-    """One convolution whose features explain it, BatchNorm and dropout before the head."""
-
-    def __init__(self, input_shape=(16, 16, 1), *, num_classes=3, task=None, point="features"):
-        image, x = image_input(input_shape, "half")
-        x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, strides=2, padding="same")(x))
-        features = keras.layers.ReLU()(x)
-        dropout = keras.layers.Dropout(0.4)
-        pooled = dropout(keras.layers.GlobalAveragePooling2D()(features))
-        super().__init__(
-            inputs=image,
-            logits=keras.layers.Dense(num_classes)(pooled),
-            image_shape=input_shape,
-            num_classes=num_classes,
-            task=task,
-            class_names=[f"finding {i}" for i in range(num_classes)],
-            normalization="half",
-            explain_points={point: ExplainPoint(features, Grid(), "")},
-            stochastic=[dropout],
-            name="seen_net",
-        )
-        self.head = self.layers[-1]
-        self.before = keras.Model(image, pooled)  # Dropout off: the head's input.
+from tensorflow.core.protobuf import saved_model_pb2  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +298,39 @@ def test_what_a_model_cannot_have_is_told():
             endpoint(name, volume)
     with pytest.raises(ValueError, match="Received: 'classify'"):
         endpoint("classify", volume)
+
+
+@pytest.mark.process
+def test_every_signature_answers_through_the_c_api(model, served, tmp_path):
+    """Without Python's TensorFlow or Keras: what a server, or a program in another language, gets."""
+    library = pathlib.Path(tf.__file__).parent / "libtensorflow_cc.so.2"
+    if not library.is_file():
+        pytest.skip(f"this TensorFlow has no C API for other programs: no {library.name}")
+    x, sampling = images(model, 3), {"samples": np.int32(5), "seed": np.int32(1)}
+    values = {
+        "serving_default": {"image": x},
+        "serve_bytes": {"image_bytes": np.array([FILES["grey PNG"], FILES["RGB JPEG"]], object)},
+        "explain": {"image": x},
+        "uncertainty": {"image": x, **sampling},
+    }
+    graph = saved_model_pb2.SavedModel.FromString((served.folder / "saved_model.pb").read_bytes()).meta_graphs[0]
+    requests = {
+        name: {
+            "inputs": {key: tensor.name for key, tensor in graph.signature_def[name].inputs.items()},
+            "outputs": {key: tensor.name for key, tensor in graph.signature_def[name].outputs.items()},
+            "values": given,
+        }
+        for name, given in values.items()
+    }
+    (tmp_path / "requests").write_bytes(pickle.dumps(requests))
+    script = pathlib.Path(__file__).with_name("c_api.py")
+    subprocess.run([sys.executable, script, served.folder, tmp_path / "requests", tmp_path / "answers"], check=True)
+    found = pickle.loads((tmp_path / "answers").read_bytes())
+    for name, given in values.items():
+        wanted = ask(served, name, **{key: tf.constant(value) for key, value in given.items()})
+        assert set(found[name]) == set(wanted)
+        for key, value in wanted.items():
+            if value.dtype == object:
+                assert found[name][key].tolist() == value.tolist()
+            else:
+                np.testing.assert_allclose(found[name][key], value, atol=1e-5)

@@ -1,10 +1,12 @@
 """Models for servers and edge devices: SavedModel, LiteRT, and the proof that they equal the Keras model."""
 
+from medkeras.export.edge import edge_signatures, export_edge_source
 from medkeras.export.explaining import explain_function
 from medkeras.export.files import files_function
-from medkeras.export.litert import LiteRTModel, check_builtin, export_litert, load_interpreter, operators
+from medkeras.export.litert import check_builtin, export_litert, operators
 from medkeras.export.parity import compare
 from medkeras.export.quantized import compare_quantized
+from medkeras.export.runtime import LiteRTModel, load_interpreter
 from medkeras.export.sampling import uncertainty_function
 from medkeras.export.saved_model import export_saved_model
 from medkeras.export.signatures import available_signatures
@@ -16,7 +18,9 @@ __all__ = [
     "check_builtin",
     "compare",
     "compare_quantized",
+    "edge_signatures",
     "explain_function",
+    "export_edge_source",
     "export_litert",
     "export_saved_model",
     "files_function",

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from medkeras.explain import default_map
+from medkeras import tasks
+from medkeras.explain import default_map, map_names
 from medkeras.gradients import input_gradient
-from medkeras.layers import sample_axes
 from medkeras.models import ImageClassifier
 
 THRESHOLD = 0.5
@@ -51,14 +51,59 @@ def explain_function(model: ImageClassifier, *, threshold: float = THRESHOLD) ->
     return explain
 
 
+def has_attention(model: ImageClassifier) -> bool:
+    """Says whether a model has a map of its own in its graph, which needs no gradient.
+
+    Example:
+        >>> from medkeras.models import create
+        >>> [has_attention(create(name, num_classes=2)) for name in ("focusnet2d_tiny", "vit_tiny")]
+        [False, True]
+    """
+    return "attention" in map_names(model)
+
+
+def attention_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]]:
+    """Returns the function behind the signature `explain` of a LiteRT file.
+
+    The map is that of `explain_function`. There is no box: the runtime's builtin operators find no regions in a volume.
+
+    Args:
+        model: A model with the explain point `attention`.
+
+    Returns:
+        From images `(batch, *image_shape)` to `map`, float32 `(batch, *image grid)`, and `probabilities`, float32
+        `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If the model has no such point.
+
+    Example:
+        >>> from medkeras.models import create
+        >>> model = create("vit_tiny", input_shape=(16, 16, 1), num_classes=2, patch=8)
+        >>> found = attention_function(model)(np.ones((3, 16, 16, 1), "float32"))
+        >>> found["map"].shape.as_list(), found["probabilities"].shape.as_list()
+        ([3, 16, 16], [3, 2])
+    """
+    if not has_attention(model):
+        raise ValueError(f"A LiteRT file explains by the explain point `attention`. Received: {model.name} without it")
+    tensors = model.tensors("attention", "logits")
+
+    def explain(image: Any) -> dict[str, Any]:
+        seen = tensors(image, training=False)
+        probabilities = tasks.to_probabilities(seen["logits"], model.task)
+        return {"map": _point_on_image(model, "attention", seen["attention"]), "probabilities": probabilities}
+
+    return explain
+
+
 def _point_maps(model: ImageClassifier, name: str) -> Callable[[Any], Any]:
-    tensors, rule = model.tensors(name), model.explain_points[name].rule
+    tensors = model.tensors(name)
+    return lambda image: _point_on_image(model, name, tensors(image, training=False)[name])
 
-    def maps(image: Any) -> Any:
-        values = rule.fold(ops.cast(tensors(image, training=False)[name], "float32"))
-        return _on_image(model, name, ops.mean(values, axis=-1, keepdims=True))
 
-    return maps
+def _point_on_image(model: ImageClassifier, name: str, values: Any) -> Any:
+    values = model.explain_points[name].rule.fold(ops.cast(values, "float32"))
+    return _on_image(model, name, ops.mean(values, axis=-1))
 
 
 def _class_maps(model: ImageClassifier) -> Callable[[Any], Any]:
@@ -79,21 +124,21 @@ def _class_maps(model: ImageClassifier) -> Callable[[Any], Any]:
         features, gradient = (point.rule.fold(values) for values in (seen["features"], gradient))
         places = tuple(range(1, len(features.shape) - 1))
         weights = ops.mean(gradient, axis=places, keepdims=True)
-        found = _on_image(model, "features", ops.relu(ops.sum(weights * features, axis=-1, keepdims=True)))
+        found = _on_image(model, "features", ops.relu(ops.sum(weights * features, axis=-1)))
         return tf.math.divide_no_nan(found, ops.max(found, axis=tuple(range(1, len(found.shape))), keepdims=True))
 
     return maps
 
 
 def _on_image(model: ImageClassifier, name: str, maps: Any) -> Any:
-    """Resizes maps `(batch, *grid, 1)` to the image grid, as `medkeras.explain.resize_maps`, for any batch."""
+    """Resizes maps `(batch, *grid)` to the image grid, as `medkeras.explain.resize_maps`, for any batch."""
     stride = getattr(model.explain_points[name].rule, "stride", None)
-    positions = []
-    for cells, pixels in zip(maps.shape[1:-1], model.image_shape, strict=False):
+    for cells, pixels in zip(maps.shape[1:], model.image_shape[:-1], strict=True):
         places = np.arange(pixels) / stride if stride else (np.arange(pixels) + 0.5) * cells / pixels - 0.5
-        places = np.clip(places, 0, cells - 1).astype("float32")
-        positions.append(ops.broadcast_to(places, (ops.shape(maps)[0], pixels)))
-    return sample_axes(maps, positions)[..., 0]
+        distances = np.abs(np.clip(places, 0, cells - 1) - np.arange(cells)[:, None])
+        # A constant matrix, which int8 can hold; the axis done goes to the end, so that the next one is the first.
+        maps = ops.tensordot(maps, np.maximum(1 - distances, 0).astype("float32"), axes=[[1], [0]])
+    return maps
 
 
 def largest_box(maps: Any, *, threshold: float) -> Any:

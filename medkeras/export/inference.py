@@ -11,7 +11,7 @@ from medkeras import tasks
 from medkeras.models import ImageClassifier, TwoStage
 from medkeras.uncertainty import Calibrated
 
-SIGNATURE = "serving_default"
+SIGNATURE, EXPLAIN = "serving_default", "explain"
 INPUT = "image"
 OUTPUTS = ("probabilities", "logits")
 
@@ -62,6 +62,7 @@ def write_labels(
     preprocess: Sequence[str] = (),
     signatures: Sequence[str] = (),
     sureness: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes what a caller of an exported file must know as JSON: names, task, input, looks, outputs, thresholds.
 
@@ -75,6 +76,7 @@ def write_labels(
         preprocess: Names of the steps that the caller applies to a stored image before it is resized.
         signatures: What else can be asked of the file, see `medkeras.export.export_saved_model`.
         sureness: The rules of prediction sets and referral that were fitted on validation.
+        reading: How the caller reads files whose kind leaves a choice, a DICOM window for one.
     """
     is_calibrated = isinstance(model, Calibrated)
     looks = model.classifier if is_calibrated else model
@@ -91,6 +93,7 @@ def write_labels(
             "range": [0.0, 1.0],
             "normalization": "Inputs are in [0, 1]; the model normalises them itself.",
         },
+        "reading": dict(reading or {}),
         "preprocess": list(preprocess),
         "two_stage": looks.settings() if isinstance(looks, TwoStage) else None,
         "outputs": {name: [None, model.num_classes] for name in OUTPUTS},

@@ -1,4 +1,4 @@
-"""LiteRT (TFLite): one file of builtin operators for edge devices, and the runtime that reads it."""
+"""LiteRT (TFLite): one file of builtin operators for edge devices."""
 
 import os
 import pathlib
@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from medkeras.export.inference import INPUT, SIGNATURE
-from medkeras.export.saved_model import export_saved_model
+from medkeras.export.edge import export_edge_source, source_signatures
+from medkeras.export.inference import INPUT
+from medkeras.export.runtime import read_litert
 from medkeras.models.base import ImageClassifier
 
 PRECISIONS = ("float32", "float16", "int8", "full-int8")
@@ -27,10 +28,13 @@ def export_litert(
 
     The signature `serving_default` takes `image`, float32 `(batch, *image_shape)` in [0, 1] with any number
     of images, and gives `probabilities` and `logits`, float32 `(batch, num_classes)`. Normalisation is in the
-    graph. A model trained in mixed precision is written in float32.
+    graph. A model trained in mixed precision is written in float32. A model with the explain point `attention` gets
+    the signature `explain` too, of the same weights: from `image` to `map`, float32 `(batch, *image grid)`, not
+    scaled, and `probabilities`.
 
     Args:
-        model: A model of `medkeras.models`, or the folder of a SavedModel that `export_saved_model` wrote.
+        model: A model of `medkeras.models`; or, to convert it several times, the folder of a SavedModel that
+            `export_edge_source` wrote. From one of `export_saved_model` comes `serving_default` alone.
         path: The file to write; it ends in `.tflite`.
         precision: `float32`; `float16`, weights of half the size that are computed with in float32; `int8`, weights of
             a quarter of the size, whose products are taken in int8 with the range of each activation found anew for
@@ -48,6 +52,7 @@ def export_litert(
     Example:
         >>> from medkeras.models import create
         >>> model = create("focusnet2d_tiny", input_shape=(16, 16, 1), num_classes=2, depth=1, saccades=1)
+        >>> from medkeras.export import LiteRTModel
         >>> file = export_litert(model, tempfile.mkdtemp() + "/chest.tflite")
         >>> outputs = LiteRTModel(file).predict(np.zeros((3, 16, 16, 1)))
         >>> outputs["probabilities"].shape, outputs["logits"].shape
@@ -62,10 +67,11 @@ def export_litert(
         raise ValueError(f"A LiteRT file ends in .tflite. Received: path={str(path)!r}")
     _check_precision(precision, representative)
     with tempfile.TemporaryDirectory() as folder:
-        saved = model if isinstance(model, (str, os.PathLike)) else export_saved_model(model, folder)
-        converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=[SIGNATURE])
+        saved = model if isinstance(model, (str, os.PathLike)) else export_edge_source(model, folder)
+        signatures = source_signatures(saved)
+        converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=signatures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        _set_precision(converter, precision, representative)
+        _set_precision(converter, precision, representative, signatures)
         content = _convert(converter)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -79,7 +85,7 @@ def _check_precision(precision: str, representative: Any) -> None:
         raise ValueError("full-int8 finds its ranges on representative images. Received: none")
 
 
-def _set_precision(converter: Any, precision: str, representative: Any) -> None:
+def _set_precision(converter: Any, precision: str, representative: Any, signatures: list[str]) -> None:
     import tensorflow as tf
 
     if precision == "float32":
@@ -89,11 +95,11 @@ def _set_precision(converter: Any, precision: str, representative: Any) -> None:
         converter.target_spec.supported_types = [tf.float16]
     if precision == "full-int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
-        converter.representative_dataset = lambda: _one_by_one(representative)
+        converter.representative_dataset = lambda: _one_by_one(representative, signatures)
 
 
-def _one_by_one(images: Any) -> Iterator[dict[str, np.ndarray]]:
-    return ({INPUT: np.asarray(image, np.float32)[None]} for image in images)
+def _one_by_one(images: Any, signatures: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    return ((name, {INPUT: np.asarray(image, np.float32)[None]}) for name in signatures for image in images)
 
 
 def _convert(converter: Any) -> bytes:
@@ -120,7 +126,7 @@ def operators(path: str | os.PathLike) -> list[str]:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    content = _read(path)
+    content = read_litert(path)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     model = schema.Model.GetRootAs(content, 0)
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
@@ -150,78 +156,3 @@ def check_builtin(path: str | os.PathLike) -> list[str]:
     if foreign := [name for name in found if name != name.upper()]:
         raise ValueError(f"A LiteRT file must hold builtin operators only. Received: {path} with {', '.join(foreign)}")
     return found
-
-
-def load_interpreter(path: str | os.PathLike) -> Any:
-    """Opens a LiteRT file with the `ai-edge-litert` runtime, or where it is missing with TensorFlow's.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a LiteRT file.
-
-    Example:
-        >>> load_interpreter("none.tflite")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
-    """
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        from tensorflow.lite import Interpreter
-
-    return Interpreter(model_content=_read(path))
-
-
-def _read(path: str | os.PathLike) -> bytes:
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no such LiteRT file. Received: {path}")
-    content = path.read_bytes()
-    if content[4:8] != b"TFL3":
-        raise ValueError(f"This is not a LiteRT file. Received: {path}")
-    return content
-
-
-class LiteRTModel:
-    """A LiteRT file that is called like a Keras model.
-
-    Args:
-        path: A file written by `export_litert`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a LiteRT file with the signature `serving_default`.
-
-    Example:
-        >>> LiteRTModel("none.tflite")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
-    """
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        interpreter = load_interpreter(path)
-        if SIGNATURE not in interpreter.get_signature_list():
-            raise ValueError(f"The file must have the signature {SIGNATURE!r}. Received: {path}")
-        self._run = interpreter.get_signature_runner(SIGNATURE)
-        self.image_shape = tuple(int(n) for n in self._run.get_input_details()[INPUT]["shape"][1:])
-
-    def predict(self, images: Any, *, batch_size: int = 8) -> dict[str, np.ndarray]:
-        """Runs the model on images.
-
-        Args:
-            images: `(batch, *image_shape)` in [0, 1].
-            batch_size: Images per call of the runtime.
-
-        Returns:
-            `probabilities` and `logits`, float32 `(batch, num_classes)`.
-
-        Raises:
-            ValueError: If the images do not have the model's shape.
-        """
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        if len(images) == 0 or images.shape[1:] != self.image_shape:
-            raise ValueError(f"`images` must be (batch, *{self.image_shape}). Received: images.shape={images.shape}")
-        parts = [self._run(**{INPUT: images[i : i + batch_size]}) for i in range(0, len(images), batch_size)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

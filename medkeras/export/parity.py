@@ -1,14 +1,15 @@
 """Parity: how far an exported file is from its Keras model on the same images."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from medkeras import tasks
-from medkeras.export.inference import INPUT, OUTPUTS, SIGNATURE, float32_model
-from medkeras.export.litert import LiteRTModel
+from medkeras.explain import saliency_maps
+from medkeras.export.inference import EXPLAIN, INPUT, OUTPUTS, SIGNATURE, float32_model
+from medkeras.export.runtime import LiteRTModel
 from medkeras.models.base import ImageClassifier
 
 BOUNDS = {"saved_model": 1e-5, "litert": 1e-4}
@@ -34,13 +35,14 @@ def compare(
         saved_model: A folder written by `export_saved_model`.
         litert: A file written by `export_litert`.
         bounds: The largest difference of a probability allowed per format, by default
-            `{"saved_model": 1e-5, "litert": 1e-4}`; a quantised LiteRT file needs a wider one. Logits are reported
-            and not bounded: a trained model can amplify the rounding of another runtime to 1e-4 of a logit.
+            `{"saved_model": 1e-5, "litert": 1e-4}`; a quantised LiteRT file needs a wider one. It holds for a LiteRT
+            file's maps too. Logits are reported and not bounded: a trained model can amplify the rounding of another
+            runtime to 1e-4 of a logit.
 
     Returns:
         `samples`, and per given format: `probabilities` and `logits`, each with `max` and `mean` absolute
         difference; `agreement`, the share of images with the same decision (top class, or all labels at
-        threshold 0.5); and `bound`.
+        threshold 0.5); `map`, of a LiteRT file that explains, see `map_differences`; and `bound`.
 
     Raises:
         ValueError: If there are no images, a bound has an unknown name, or a difference exceeds its bound.
@@ -66,7 +68,9 @@ def compare(
     if saved_model is not None:
         report["saved_model"] = differences(expected, _saved_model_outputs(saved_model, images), model.task)
     if litert is not None:
-        report["litert"] = differences(expected, LiteRTModel(litert).predict(images), model.task)
+        edge = LiteRTModel(litert)
+        report["litert"] = differences(expected, edge.predict(images), model.task)
+        report["litert"] |= map_differences(model, images, [edge])[0]
     for name, bound in (BOUNDS | bounds).items():
         if name in report:
             _check(name, report[name], bound)
@@ -106,13 +110,34 @@ def differences(expected: dict[str, np.ndarray], found: dict[str, np.ndarray], t
     return report
 
 
+def map_differences(model: ImageClassifier, images: np.ndarray, files: Sequence[LiteRTModel]) -> list[dict[str, Any]]:
+    """Returns how far the maps of LiteRT files are from the model's own, as shares of the highest value of each map.
+
+    Args:
+        model: The model that was exported.
+        images: `(batch, *image_shape)` in [0, 1].
+        files: What was written of it.
+
+    Returns:
+        Per file `{"map": {"max": ..., "mean": ...}}`; nothing for a file that does not explain.
+    """
+    if not any(EXPLAIN in file.signatures for file in files):
+        return [{} for _ in files]
+    expected = saliency_maps(float32_model(model), images, point="attention")
+    peak = np.abs(expected).max(axis=tuple(range(1, expected.ndim)), keepdims=True)
+    found = [file.predict(images, signature=EXPLAIN)["map"] for file in files]
+    shares = [np.abs(expected - maps) / np.where(peak > 0, peak, 1) for maps in found]
+    return [{"map": {"max": float(share.max()), "mean": float(share.mean())}} for share in shares]
+
+
 def _decision(probabilities: np.ndarray, task: str) -> np.ndarray:
     return probabilities >= 0.5 if tasks.is_multilabel(task) else probabilities.argmax(axis=-1)
 
 
 def _check(name: str, report: dict[str, Any], bound: float) -> None:
-    found = report["probabilities"]["max"]
-    if not found <= bound:
-        raise ValueError(
-            f"The {name} export must agree with Keras to {bound:g}. Received: probabilities that differ by {found:.3g}"
-        )
+    for part in ("probabilities", "map"):
+        found = report[part]["max"] if part in report else 0.0
+        if not found <= bound:
+            raise ValueError(
+                f"The {name} export must agree with Keras to {bound:g}. Received: {part} that differ by {found:.3g}"
+            )

@@ -9,8 +9,8 @@ import numpy as np
 
 from medkeras.evaluation.checks import check_predictions
 from medkeras.evaluation.measures import named_measure
-from medkeras.export.litert import LiteRTModel
-from medkeras.export.parity import differences, keras_outputs
+from medkeras.export.parity import differences, keras_outputs, map_differences
+from medkeras.export.runtime import LiteRTModel
 from medkeras.models import ImageClassifier
 
 QUANTIZED_BOUNDS: dict[str, dict[str, float]] = {
@@ -37,10 +37,10 @@ def compare_quantized(
         files: By the keys of `QUANTIZED_BOUNDS`, what `export_litert` wrote.
         bounds: For each key, other bounds: `logits`, the largest difference of a logit, divided by the logit where
             that exceeds 1; `agreement`, the smallest share of images with the same decision; `auc_loss`, how much of
-            the AUC may be lost.
+            the AUC may be lost; `map`, the largest mean difference of the maps, as share of their highest values.
 
     Returns:
-        `samples`; `auc`, of the model; and per file `probabilities`, `logits` and `agreement` as by
+        `samples`; `auc`, of the model; and per file `probabilities`, `logits`, `agreement` and `map` as by
         `medkeras.export.compare`, `auc` and `auc_loss`, None where the labels define none, and `bounds`.
 
     Raises:
@@ -59,11 +59,13 @@ def compare_quantized(
     auc = named_measure("auc", task=model.task)
     best = auc(labels, expected["probabilities"])
     report: dict[str, Any] = {"samples": len(images), "auc": _defined(best)}
-    for name, file in files.items():
-        found = LiteRTModel(file).predict(images)
+    opened = {name: LiteRTModel(file) for name, file in files.items()}
+    maps = dict(zip(files, map_differences(model, images, list(opened.values())), strict=True))
+    for name, file in opened.items():
+        found = file.predict(images)
         own = auc(labels, found["probabilities"])
         scores = {"auc": _defined(own), "auc_loss": _defined(best - own), "bounds": limits[name]}
-        report[name] = differences(expected, found, model.task) | scores
+        report[name] = differences(expected, found, model.task) | maps[name] | scores
         _check(name, report[name], limits[name])
     return report
 
@@ -84,7 +86,7 @@ def quantized_bounds(formats: Sequence[str], bounds: Mapping[str, Mapping[str, f
     """
     if unknown := [name for name in formats if name not in QUANTIZED_BOUNDS]:
         raise ValueError(f"A quantised format is one of {', '.join(QUANTIZED_BOUNDS)}. Received: {unknown[0]!r}")
-    known = ("logits", "agreement", "auc_loss")
+    known = ("logits", "agreement", "auc_loss", "map")
     for name, own in bounds.items():
         if name not in formats:
             raise ValueError(f"A bound is of a quantised format that is exported. Received: a bound of {name!r}")
@@ -99,8 +101,9 @@ def _defined(value: float) -> float | None:
 
 def _check(name: str, report: dict[str, Any], limits: dict[str, float]) -> None:
     found = {"logits": report["logits"]["max"], "agreement": report["agreement"], "auc_loss": report["auc_loss"]}
+    found["map"] = report["map"]["mean"] if "map" in report else None
     for key, limit in limits.items():
-        if found[key] is None:  # No AUC on images of one class.
+        if found[key] is None:  # No AUC on images of one class, no map in the file.
             continue
         holds = found[key] >= limit if key == "agreement" else found[key] <= limit
         if not holds:

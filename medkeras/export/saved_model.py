@@ -24,6 +24,7 @@ def export_saved_model(
     operating_point: Mapping[str, Any] | None = None,
     preprocess: Sequence[str] = (),
     sureness: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
     """Writes a model as a SavedModel with the signatures `serving_default` and `serve`, which are one, and others.
 
@@ -46,6 +47,7 @@ def export_saved_model(
         operating_point: Thresholds for `labels.json`, as the evaluation wrote them.
         preprocess: Names of the steps before resizing, for `labels.json`.
         sureness: Rules of prediction sets and referral, for `labels.json`.
+        reading: How files are read whose kind leaves a choice, for `labels.json`.
 
     Returns:
         The folder.
@@ -79,6 +81,6 @@ def export_saved_model(
     labels = path / LABELS
     labels.parent.mkdir()
     write_warmup(path / WARMUP, model, signatures)
-    notes = {"signatures": signatures, "preprocess": preprocess}
+    notes = {"signatures": signatures, "preprocess": preprocess, "reading": reading}
     write_labels(labels, model, operating_point=operating_point, sureness=sureness, **notes)
     return path

@@ -197,7 +197,7 @@ def predict_logits(
     Raises:
         ValueError: If the records are not of the model's rank, or an image cannot be read.
     """
-    pipeline = _pipeline(model, records, batch_size)
+    pipeline = pipeline_for(model, records, batch_size)
     unlabelled = pipeline.batches().map(lambda image, label: image)
     batches = -(-len(records) // pipeline.batch_size)
     with bar(console or Console(quiet=True)) as moving:
@@ -205,7 +205,12 @@ def predict_logits(
         return model.predict(unlabelled, verbose=0, callbacks=[callback])
 
 
-def _pipeline(model: ImageClassifier, records: Records, batch_size: int) -> InputPipeline:
+def pipeline_for(model: ImageClassifier, records: Records, batch_size: int) -> InputPipeline:
+    """Returns the batches of records as a model takes them, in their order.
+
+    Raises:
+        ValueError: If the records are not of the model's rank.
+    """
     if records.rank != len(model.image_shape) - 1:
         raise ValueError(
             f"{model.name} takes images of shape {model.image_shape}. "
@@ -227,7 +232,7 @@ def _sample(
     parts = []
     with bar(console or Console(quiet=True)) as moving:
         row = moving.add_task(f"Sampling {records.name}", total=len(records))
-        for i, (images, _) in enumerate(_pipeline(model, records, batch_size).batches().as_numpy_iterator()):
+        for i, (images, _) in enumerate(pipeline_for(model, records, batch_size).batches().as_numpy_iterator()):
             parts.append(sampler(images, int(np.random.default_rng([seed, i]).integers(2**31))))
             moving.advance(row, len(images))
     names = [field.name for field in dataclasses.fields(Uncertainty)]

@@ -13,11 +13,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from medkeras.export import compare, compare_quantized, export_litert, export_saved_model
+from medkeras.export import (
+    compare,
+    compare_quantized,
+    edge_signatures,
+    export_edge_source,
+    export_litert,
+    export_saved_model,
+)
 from medkeras.export.inference import write_labels
 from medkeras.export.quantized import QUANTIZED_BOUNDS, quantized_bounds
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
+from pipelines.inputs import reading_options
 from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.model_store import next_version, open_store, published, write_checksums
 from pipelines.jobs.signatures import choose_signatures
@@ -123,7 +131,8 @@ def export_run(
 
 def _model_and_notes(run: RunFolder, protocol: str | None, console: Console) -> tuple[ImageClassifier, dict[str, Any]]:
     """Returns the calibrated model, and what is told beside it, as far as the run has it already."""
-    notes = {"preprocess": TrainConfig.from_run(run).preprocess}
+    config = TrainConfig.from_run(run)
+    notes = {"preprocess": config.preprocess, "reading": reading_options(config.source_options)}
     if protocol is None and not (run / "operating_point.json").is_file():
         return load_calibrated(run), notes
     trained = load_trained(run, protocol=protocol, console=console)
@@ -148,12 +157,12 @@ def _write(
             files["saved_model"] = export_saved_model(model, folder, **notes, **extras)
     with tempfile.TemporaryDirectory() as plain, console.status("Converting to LiteRT"):
         edge = {form: folder for form, folder in folders.items() if form != "saved_model"}
-        saved = export_saved_model(model, plain) if edge else None
+        saved = export_edge_source(model, plain) if edge else None
         for form, folder in edge.items():
             kind = form.removeprefix("litert")
             options = {"precision": kind.removeprefix("-") or "float32", "representative": ranges}
             files[form] = export_litert(saved, folder / f"{name}{kind}.tflite", **options)
-            write_labels(folder / "labels.json", model, **notes)
+            write_labels(folder / "labels.json", model, signatures=edge_signatures(model), **notes)
     return files
 
 
@@ -205,21 +214,26 @@ class _Source:
 def _print(console: Console, written: dict[str, pathlib.Path], parity: dict[str, Any]) -> None:
     if plain := {form: parity[form] for form in written if form in FORMATS}:
         title = f"Largest difference from Keras on {parity['samples']} images"
-        table = _table(title, "format", "probabilities", "logits", "bound", "same decision")
+        table = _table(title, "format", "probabilities", "logits", "map", "bound", "same decision")
         for form, row in plain.items():
-            differences = (f"{row[part]['max']:.1e}" for part in ("probabilities", "logits"))
+            differences = (_largest(row, part) for part in ("probabilities", "logits", "map"))
             table.add_row(form, *differences, f"{row['bound']:.0e}", f"{row['agreement']:.1%}")
         console.print(table)
     if quantized := parity.get("quantized"):
         title = f"Quantised, on {quantized['samples']} images"
-        table = _table(title, "format", "logits", "same decision", "AUC", "AUC lost")
+        table = _table(title, "format", "logits", "map", "same decision", "AUC", "AUC lost")
         for form in (form for form in written if form in QUANTIZED):
             row = quantized[form]
             ranks = ("-" if row[part] is None else f"{row[part]:.3f}" for part in ("auc", "auc_loss"))
-            table.add_row(form, f"{row['logits']['max']:.1e}", f"{row['agreement']:.1%}", *ranks)
+            differences = (_largest(row, part) for part in ("logits", "map"))
+            table.add_row(form, *differences, f"{row['agreement']:.1%}", *ranks)
         console.print(table)
     for form, path in written.items():
         console.print(f"{form}: {path}", soft_wrap=True, highlight=False)
+
+
+def _largest(row: dict[str, Any], part: str) -> str:
+    return f"{row[part]['max']:.1e}" if part in row else "-"
 
 
 def _table(title: str, *columns: str) -> Table:

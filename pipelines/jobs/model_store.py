@@ -102,12 +102,40 @@ def write_checksums(folder: pathlib.Path, *, beside: str = ".") -> pathlib.Path:
         'a'
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}" for path in files
-    ]
+    lines = [f"{_digest(path)}  {path.relative_to(folder).as_posix()}" for path in files]
     found = folder / beside / CHECKSUMS
     found.write_text("\n".join(lines) + "\n")
     return found
+
+
+def check_files(folder: pathlib.Path, checksums: pathlib.Path, *, needed: str | None = None) -> None:
+    """Checks that the files of a version are as they were written.
+
+    Args:
+        folder: The version.
+        checksums: The list that `write_checksums` wrote of it.
+        needed: A file that must be on the list.
+
+    Raises:
+        ValueError: If a file is missing or another one, or the list is none or lacks the file.
+
+    Example:
+        >>> import tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a").write_text("x")
+        >>> check_files(folder, write_checksums(folder), needed="a")
+    """
+    listed = dict(reversed(line.split("  ", 1)) for line in checksums.read_text().splitlines() if "  " in line)
+    if not listed or (needed is not None and needed not in listed):
+        raise ValueError(f"A list of checksums has every file of its version. Received: {checksums} without {needed}")
+    for name, digest in listed.items():
+        found = _digest(folder / name) if (folder / name).is_file() else "no such file"
+        if found != digest:
+            raise ValueError(f"{folder / name} must have the SHA-256 {digest}. Received: {found}")
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sync(folder: pathlib.Path) -> None:

@@ -8,10 +8,13 @@ import pandas as pd
 from rich.console import Console
 
 from pipelines.decode import find_unreadable
+from pipelines.inputs import open_inputs
 from pipelines.jobs.answers import Sampling
+from pipelines.jobs.artefact import Artefact
 from pipelines.jobs.config import TrainConfig, open_run_inputs
-from pipelines.jobs.trained import decisions, load_trained
+from pipelines.jobs.trained import Trained, decisions, load_trained
 from pipelines.jobs.uncertainty import sureness_columns
+from pipelines.records import Records
 from pipelines.run_folder import RunFolder, atomic_path
 
 
@@ -64,18 +67,62 @@ def predict_run(
         ...
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
-    console, out = console or Console(quiet=True), pathlib.Path(out)
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
+    console = console or Console(quiet=True)
+    _check_on_error(on_error)
     folder, sampling = RunFolder(run).open(), Sampling(uncertainty, samples, tuple(map(str, members)))
     with console.status("Loading the model"):
         trained = load_trained(folder, protocol=two_stage, sampling=sampling)
-    model = trained.model
-    records = open_run_inputs(TrainConfig.from_run(folder), inputs, model)
+    records = open_run_inputs(TrainConfig.from_run(folder), inputs, trained.model)
+    how = {"on_error": on_error, "seed": seed, "batch_size": batch_size, "console": console}
+    return _predict(trained, records, pathlib.Path(out), **how)
+
+
+def predict_artefact(
+    artefact: Artefact,
+    inputs: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    on_error: str = "raise",
+    batch_size: int = 32,
+    console: Console | None = None,
+) -> pd.DataFrame:
+    """Predicts images with an exported model itself and writes the CSV that `predict_run` writes of the run.
+
+    Args:
+        artefact: From `pipelines.jobs.artefact.open_saved_model` or `open_litert`.
+        inputs: See `predict_run`.
+        out: See `predict_run`.
+        on_error: See `predict_run`.
+        batch_size: Images per step.
+        console: Where to print; nothing is printed by default.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileNotFoundError: If an input does not exist.
+        ValueError: If an image cannot be read; nothing is written then.
+        OSError: If `out` cannot be written.
+    """
+    _check_on_error(on_error)
+    model = artefact.model
+    records = open_inputs(inputs, model=model, options=model.reading, preprocess=model.preprocess)
+    how = {"on_error": on_error, "batch_size": batch_size, "console": console or Console(quiet=True)}
+    return _predict(artefact, records, pathlib.Path(out), **how)
+
+
+def _check_on_error(on_error: str) -> None:
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
+
+
+def _predict(
+    trained: Trained | Artefact, records: Records, out: pathlib.Path, *, on_error: str, console: Console, **how: int
+) -> pd.DataFrame:
     if on_error == "skip":
         rejected = find_unreadable(records)
         records = records.select((~records.table["id"].isin(rejected["id"])).to_numpy().nonzero()[0])
-    answers = trained.answer(records, seed=seed, batch_size=batch_size, console=console)
+    model, answers = trained.model, trained.answer(records, console=console, **how)
     table = pd.DataFrame(answers.probabilities, columns=[f"probability_{name}" for name in model.class_names])
     table.insert(0, "file", records.table["id"])
     table["prediction"] = decisions(trained.point, answers.probabilities, model)

@@ -1,0 +1,121 @@
+"""The runtime of LiteRT files: on the device, and here."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from medkeras.export.inference import INPUT, SIGNATURE
+
+
+def load_interpreter(path: str | os.PathLike, *, threads: int | None = None) -> Any:
+    """Opens a LiteRT file with the `ai-edge-litert` runtime, or where it is missing with TensorFlow's.
+
+    Args:
+        path: The file.
+        threads: How many the runtime computes with; its own choice by default.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a LiteRT file.
+
+    Example:
+        >>> load_interpreter("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tensorflow.lite import Interpreter
+
+    return Interpreter(model_content=read_litert(path), num_threads=threads)
+
+
+def read_litert(path: str | os.PathLike) -> bytes:
+    """Returns the content of a LiteRT file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a LiteRT file.
+
+    Example:
+        >>> read_litert("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no such LiteRT file. Received: {path}")
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise ValueError(f"This is not a LiteRT file. Received: {path}")
+    return content
+
+
+class LiteRTModel:
+    """A LiteRT file that is called like a Keras model.
+
+    Args:
+        path: A file written by `export_litert`.
+        threads: See `load_interpreter`.
+
+    Attributes:
+        image_shape: Of the images that it takes.
+        num_classes: How many classes or labels it tells apart.
+        signatures: What can be asked of it: `serving_default`, and `explain` where the model has a map of its own.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a LiteRT file with the signature `serving_default`.
+
+    Example:
+        >>> LiteRTModel("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
+    """
+
+    def __init__(self, path: str | os.PathLike, *, threads: int | None = None) -> None:
+        self._interpreter = load_interpreter(path, threads=threads)
+        self.signatures = tuple(sorted(self._interpreter.get_signature_list(), key=lambda name: name != SIGNATURE))
+        if SIGNATURE not in self.signatures:
+            raise ValueError(f"The file must have the signature {SIGNATURE!r}. Received: {path}")
+        self._runners: dict[str, Any] = {}
+        run = self._runner(SIGNATURE)
+        self.image_shape = tuple(int(n) for n in run.get_input_details()[INPUT]["shape"][1:])
+        self.num_classes = int(run.get_output_details()["probabilities"]["shape"][-1])
+
+    def predict(self, images: Any, *, signature: str = SIGNATURE, batch_size: int = 8) -> dict[str, np.ndarray]:
+        """Runs the model on images.
+
+        Args:
+            images: `(batch, *image_shape)` in [0, 1].
+            signature: One of `signatures`.
+            batch_size: Images per call of the runtime.
+
+        Returns:
+            `probabilities` and `logits`, float32 `(batch, num_classes)`; of `explain`, `probabilities` and `map`,
+            float32 `(batch, *image grid)`.
+
+        Raises:
+            ValueError: If the images do not have the model's shape, or the file has no such signature.
+        """
+        images = np.ascontiguousarray(images, dtype=np.float32)
+        if len(images) == 0 or images.shape[1:] != self.image_shape:
+            raise ValueError(f"`images` must be (batch, *{self.image_shape}). Received: images.shape={images.shape}")
+        run = self._runner(signature)
+        parts = [run(**{INPUT: images[i : i + batch_size]}) for i in range(0, len(images), batch_size)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _runner(self, signature: str) -> Any:
+        if signature not in self.signatures:
+            raise ValueError(
+                f"A signature of this file is one of {', '.join(self.signatures)}. Received: signature={signature!r}"
+            )
+        if signature not in self._runners:
+            self._runners[signature] = self._interpreter.get_signature_runner(signature)
+        return self._runners[signature]

@@ -1,0 +1,39 @@
+"""The command `export`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from pipelines import cli_options as options
+from pipelines.cli_console import starting
+
+
+def export(
+    run: options.Run,
+    to: Annotated[pathlib.Path, typer.Option(help="The model store, which TF Serving can read.")],
+    name: Annotated[str | None, typer.Option(help="Name in the store; that of the run by default.")] = None,
+    data: options.OtherSource = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="saved_model, litert, litert-float16, litert-int8 or litert-full-int8; the first two by default.",
+        ),
+    ] = None,
+    bounds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bound",
+            help="What a quantised file must hold to: litert-int8.agreement=0.9; also logits, auc_loss and map.",
+        ),
+    ] = None,
+    two_stage: options.TwoStage = None,
+) -> None:
+    """Export a run as SavedModel and LiteRT files, compared with Keras on real images."""
+    with starting() as console:
+        from pipelines.jobs.export import FORMATS, export_run
+        from pipelines.jobs.export_bounds import parse_bounds
+
+        chosen = {"formats": formats or FORMATS, "bounds": parse_bounds(bounds or ())}
+        export_run(run, to, name=name, data=data, two_stage=two_stage, console=console, **chosen)

@@ -1,0 +1,215 @@
+"""An exported model used as it is: no Keras model, no run, only the files and what lies beside them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from medkeras.evaluation import OperatingPoint
+from medkeras.export import LiteRTModel
+from medkeras.export.inference import INPUT, SIGNATURE
+from medkeras.export.runtime import read_litert
+from medkeras.tasks import is_multilabel
+from medkeras.uncertainty import LogitScaling, summarize
+from pipelines.callbacks import bar
+from pipelines.jobs.answers import Answers, Sampling, pipeline_for
+from pipelines.jobs.calibration import Calibration
+from pipelines.jobs.model_store import CHECKSUMS, check_files
+from pipelines.records import Records
+
+Runner = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What `labels.json` says of an exported model: as much of a model as is needed to feed and to read it.
+
+    Attributes:
+        name, task, class_names, image_shape: As of the model.
+        preprocess: Steps on the stored images, see `pipelines.preprocess`.
+        reading: How the run's source read its files, see `pipelines.inputs.reading_options`.
+        point: Where it decides.
+        calibration: Its prediction sets and what it refers; the scaling is in the file.
+    """
+
+    name: str
+    task: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, ...]
+    preprocess: tuple[str, ...]
+    reading: Mapping[str, Any]
+    point: OperatingPoint
+    calibration: Calibration
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes or labels there are."""
+        return len(self.class_names)
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Labels":
+        """Reads the file; where no operating point was chosen, it is that of `OperatingPoint.default`.
+
+        Raises:
+            FileNotFoundError: If it is missing.
+            ValueError: If it is not what an export writes.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"An exported model has labels.json beside it. Received: no {path}")
+        try:
+            values = json.loads(path.read_text())
+            task, names = values["task"], tuple(values["class_names"])
+            point, sureness = values["operating_point"], values["sureness"] or {}
+            return cls(
+                name=values["name"],
+                task=task,
+                class_names=names,
+                image_shape=tuple(values["input"]["shape"][1:]),
+                preprocess=tuple(values["preprocess"]),
+                reading=values.get("reading") or {},
+                point=OperatingPoint.from_dict(point) if point else OperatingPoint.default(task, len(names)),
+                calibration=Calibration.from_dict(
+                    {"scaling": LogitScaling(task).to_dict(), "sets": None, "referral": None, "left_out": {}} | sureness
+                ),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = f"without {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise ValueError(f"labels.json is what an export writes. Received: {path}, {reason}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+    """An exported model that predicts records as `pipelines.jobs.trained.Trained` does.
+
+    Attributes:
+        model: What its labels say.
+        probabilities: From images `(batch, *image_shape)` to its own probabilities, `(batch, classes)`.
+    """
+
+    model: Labels
+    probabilities: Runner
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+
+    @property
+    def point(self) -> OperatingPoint:
+        """Where it decides."""
+        return self.model.point
+
+    @property
+    def calibration(self) -> Calibration:
+        """Its prediction sets and what it refers."""
+        return self.model.calibration
+
+    def answer(
+        self, records: Records, *, seed: int = 0, batch_size: int = 32, console: Console | None = None
+    ) -> Answers:
+        """Predicts records once; see `pipelines.jobs.answers.answer`.
+
+        Probabilities are those of the file. Where int8 rounds them, a row of a single-label task is divided by its
+        sum, which rounding moves off 1.
+        """
+        parts = []
+        with bar(console or Console(quiet=True)) as moving:
+            row = moving.add_task(f"Predicting {records.name}", total=len(records))
+            for images, _ in pipeline_for(self.model, records, batch_size).batches().as_numpy_iterator():
+                parts.append(self.probabilities(images))
+                moving.advance(row, len(images))
+        found = np.concatenate(parts).astype(np.float64)
+        if not is_multilabel(self.model.task):
+            found /= found.sum(axis=1, keepdims=True)
+        return Answers(self.model.task, summarize(found[None], task=self.model.task), found, found)
+
+
+def open_saved_model(path: str | os.PathLike, *, console: Console | None = None) -> Artefact:
+    """Opens a SavedModel that `medkeras export` wrote, after its checksums.
+
+    Args:
+        path: A version, or the folder of versions, of which the highest is taken, as TF Serving does.
+        console: Where it is said that there is no list of checksums; nowhere by default.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or no labels in it.
+        ValueError: If it is no SavedModel of a classifier, or a file differs from its checksum.
+
+    Example:
+        >>> open_saved_model("no-such-model")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such SavedModel. Received: no-such-model
+    """
+    import tensorflow as tf
+
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no such SavedModel. Received: {path}")
+    folder = _version(path)
+    if not (folder / "saved_model.pb").is_file():
+        raise ValueError(f"A SavedModel is a folder with saved_model.pb. Received: {path}")
+    labels = Labels.read(folder / "assets.extra" / "labels.json")
+    _check(folder, folder / "assets.extra" / CHECKSUMS, console)
+    try:
+        loaded = tf.saved_model.load(os.fspath(folder))
+        serve = loaded.signatures[SIGNATURE]
+        shape = serve.structured_input_signature[1][INPUT].shape[1:]
+        classes = serve.structured_outputs["probabilities"].shape[-1]
+    except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"Cannot load {folder}: {' '.join(str(error).split())[:200]}") from error
+    _check_fit(labels, tuple(shape), classes, folder)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        # The function does not keep what it was loaded with.
+        return loaded.signatures[SIGNATURE](**{INPUT: tf.constant(images)})["probabilities"].numpy()
+
+    return Artefact(labels, probabilities)
+
+
+def open_litert(path: str | os.PathLike, *, console: Console | None = None) -> Artefact:
+    """Opens a LiteRT file that `medkeras export` wrote, after its checksum.
+
+    Args:
+        path: The `.tflite`, with `labels.json` beside it.
+        console: Where it is said that there is no list of checksums; nowhere by default.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or no labels beside it.
+        ValueError: If it is no LiteRT file of a classifier, or differs from its checksum.
+
+    Example:
+        >>> open_litert("none.tflite")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
+    """
+    path = pathlib.Path(path)
+    read_litert(path)
+    labels = Labels.read(path.parent / "labels.json")
+    _check(path.parent, path.parent / CHECKSUMS, console, needed=path.name)
+    model = LiteRTModel(path)
+    _check_fit(labels, model.image_shape, model.num_classes, path)
+    return Artefact(labels, lambda images: model.predict(images)["probabilities"])
+
+
+def _version(path: pathlib.Path) -> pathlib.Path:
+    versions = [folder for folder in path.iterdir() if folder.name.isdigit()] if path.is_dir() else []
+    is_store = versions and not (path / "saved_model.pb").is_file()
+    return max(versions, key=lambda folder: int(folder.name)) if is_store else path
+
+
+def _check(folder: pathlib.Path, checksums: pathlib.Path, console: Console | None, needed: str | None = None) -> None:
+    if checksums.is_file():
+        check_files(folder, checksums, needed=needed)
+    elif console is not None:
+        console.print(f"{folder} has no {CHECKSUMS}: its files are not checked", highlight=False, soft_wrap=True)
+
+
+def _check_fit(labels: Labels, shape: tuple[int, ...], classes: int, path: pathlib.Path) -> None:
+    if (shape, classes) != (labels.image_shape, labels.num_classes):
+        raise ValueError(
+            f"labels.json must be of the model that it lies beside: images of {labels.image_shape}, "
+            f"{labels.num_classes} classes. Received: {path} with images of {shape}, {classes} classes"
+        )
