@@ -1,14 +1,11 @@
 """What a person sees while Keras works: one line per epoch, and a moving bar where there is a terminal."""
 
-import pathlib
 import time
 from typing import Any
 
 import keras
 from rich import progress as rich_progress
 from rich.console import Console
-
-from pipelines.checkpointing import Checkpoints, Progress
 
 
 def bar(console: Console) -> rich_progress.Progress:
@@ -64,7 +61,9 @@ class EpochLines(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Moves the bar by one step and shows the loss."""
         title = f"{self.title}  loss {logs['loss']:.4f}" if logs else self.title
-        self.progress.update(self.row, completed=batch + 1, description=title)
+        # A training that goes on in the middle of an epoch counts its batches from there.
+        completed = self.steps - self.params["steps"] + batch + 1
+        self.progress.update(self.row, completed=completed, description=title)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prints the line of the epoch."""
@@ -75,50 +74,6 @@ class EpochLines(keras.callbacks.Callback):
         )
         ending = duration(seconds) + (f", {duration(left)} left" if left else "")
         self.progress.console.print(f"{self.title}  {measures}  ({ending})", highlight=False, soft_wrap=True)
-
-
-class SaveEpochs(keras.callbacks.Callback):
-    """Saves a checkpoint after every epoch, and stops the training when patience runs out.
-
-    Args:
-        checkpoints: Where to save.
-        progress: How far the training has come already.
-        monitor: The validation measure that chooses the best epoch.
-        patience: Epochs without a better one after which to stop, or None.
-        saved: The model to save; by default the one that is fitted.
-        writes: Whether this process saves; of several that train together, one does.
-    """
-
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        progress: Progress,
-        *,
-        monitor: str,
-        patience: int | None,
-        saved: keras.Model | None = None,
-        writes: bool = True,
-    ) -> None:
-        super().__init__()
-        self.checkpoints, self.progress = checkpoints, progress
-        self.monitor, self.patience, self.saved, self.writes = monitor, patience, saved, writes
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Makes an uncompiled twin: the saved model has no optimizer, and loads without our losses."""
-        self.saved = self.saved or self.model
-        self.twin = type(self.saved).from_config(self.saved.get_config())
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves the epoch."""
-        self.progress = self.progress.after(logs or {}, monitor=self.monitor)
-        if self.writes:
-            self.checkpoints.save(self.model, self.progress, save_best=self._save)
-        if self.patience is not None and self.progress.wait >= self.patience:
-            self.model.stop_training = True
-
-    def _save(self, path: pathlib.Path) -> None:
-        self.twin.set_weights(self.saved.get_weights())
-        self.twin.save(path)
 
 
 def duration(seconds: float) -> str:

@@ -23,8 +23,9 @@ from pipelines.cli_predict import predict
 from pipelines.cli_report import report
 from pipelines.cli_train import train
 from pipelines.cli_upscaler import train_upscaler
+from pipelines.termination import Terminated
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 
 PREPARE = "data prepare"
 
@@ -49,7 +50,7 @@ app = typer.Typer(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for bad input, 130 when interrupted.
+    """Runs one command and returns its exit code: 0, 2 for bad input, 130 when interrupted, 143 when terminated.
 
     Args:
         arguments: The words after `medkeras`; those of the process by default.
@@ -63,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         code = typer.main.get_command(app).main(arguments, prog_name="medkeras", standalone_mode=False) or 0
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except Terminated as reason:
+        print(f"terminated: {reason}; the same command goes on from there", file=sys.stderr)
+        return TERMINATED
     except Exception as error:
         reason = _one_line(error)
         if reason is None or "--debug" in arguments:

@@ -123,6 +123,9 @@ def train(
     ] = False,
     precision: Annotated[str, option(DEVICES, "float32, mixed_bfloat16 or mixed_float16.")] = "float32",
     jit: Annotated[str, option(DEVICES, "Compile the step by XLA: on, off or auto.")] = "auto",
+    save_steps: Annotated[
+        int | None, option(OUTPUT, "Save the state after every so many steps too; by default after each epoch.")
+    ] = None,
     tensorboard: Annotated[bool, option(OUTPUT, "Write TensorBoard logs too.", "--tensorboard")] = False,
 ) -> None:
     """Train a model, or continue a training that was interrupted."""

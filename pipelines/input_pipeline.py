@@ -88,7 +88,9 @@ class InputPipeline:
         """Full batches per epoch; what is left over takes its turn in other epochs."""
         return self._order.size // self.batch_size
 
-    def stream(self, start_epoch: int = 0, *, rows: tuple[int, int] | None = None) -> tf.data.Dataset:
+    def stream(
+        self, start_epoch: int = 0, *, start_step: int = 0, rows: tuple[int, int] | None = None
+    ) -> tf.data.Dataset:
         """Returns an endless dataset of augmented, shuffled batches, `steps_per_epoch` an epoch.
 
         Order and augmentation of an epoch follow from its number alone: `stream(3)` equals `stream(0)` from
@@ -96,11 +98,12 @@ class InputPipeline:
 
         Args:
             start_epoch: The first epoch.
+            start_step: Its first step, from 0.
             rows: First row, and the one after the last, of what is wanted of each batch; all by default. Nothing
                 else is read or augmented, unless augmentations mix the images of a batch.
         """
         steps = self.steps_per_epoch
-        dataset = tf.data.Dataset.range(start_epoch * steps, np.iinfo(np.int64).max)
+        dataset = tf.data.Dataset.range(start_epoch * steps + start_step, np.iinfo(np.int64).max)
         dataset = self._mapped(dataset, lambda step: self._augmented(step // steps, step % steps, rows))
         if self.data_service:
             dynamic = service.ShardingPolicy.DYNAMIC

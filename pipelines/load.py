@@ -62,15 +62,17 @@ class Splits:
         """Training batches per epoch."""
         return self.pipelines["train"].steps_per_epoch
 
-    def train_stream(self, start_epoch: int = 0, *, rows: tuple[int, int] | None = None) -> "tf.data.Dataset":
-        """Returns endless training batches from epoch `start_epoch` on, `steps_per_epoch` an epoch.
+    def train_stream(
+        self, start_epoch: int = 0, *, start_step: int = 0, rows: tuple[int, int] | None = None
+    ) -> "tf.data.Dataset":
+        """Returns endless training batches from a step of epoch `start_epoch` on, `steps_per_epoch` an epoch.
 
         With `rows`, it gives those rows of each batch alone, see `InputPipeline.stream`.
 
         An epoch's batches follow from its number alone, so `fit(stream, initial_epoch=start_epoch, ...)` goes
         on exactly where a killed training stood.
         """
-        return self.pipelines["train"].stream(start_epoch, rows=rows)
+        return self.pipelines["train"].stream(start_epoch, start_step=start_step, rows=rows)
 
     def batches(self, split: str) -> "tf.data.Dataset":
         """Returns the images of any split once, unaugmented, in the order of its records."""

@@ -39,6 +39,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         if path.is_dir() and temporary.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -51,6 +52,18 @@ def _sync(path: pathlib.Path) -> None:
     for file in files:
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())
+    if path.is_dir():
+        _sync_folder(path)
+
+
+def _sync_folder(path: pathlib.Path) -> None:
+    """Makes the names in a folder last, where the system lets a folder be opened."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 class RunFolder:

@@ -97,6 +97,7 @@ def test_stream_goes_on_where_a_killed_training_stood(storage):
     pipeline = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4, seed=5, augmentations=STANDARD, images=images)
     whole = take(pipeline.stream(), 25)
     assert_equal(take(pipeline.stream(3), 10), whole[15:])
+    assert_equal(take(pipeline.stream(2, start_step=3), 12), whole[13:])
     again = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4, seed=5, augmentations=STANDARD)
     assert_equal(take(again.stream(3), 10), whole[15:])
     other = InputPipeline(make(), image_shape=(6, 6, 1), batch_size=4, seed=6)

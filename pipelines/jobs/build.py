@@ -153,19 +153,25 @@ def weighted(dataset: tf.data.Dataset, weights: dict[int, float]) -> tf.data.Dat
 
 
 def train_batches(
-    data: Splits, distribution: Distribution, *, epoch: int = 0, weights: dict[int, float] | None = None
+    data: Splits,
+    distribution: Distribution,
+    *,
+    epoch: int = 0,
+    step: int = 0,
+    weights: dict[int, float] | None = None,
 ) -> Any:
-    """Returns what `fit` trains on from an epoch on: whole batches, or of each batch what is this process's.
+    """Returns what `fit` trains on from a step of an epoch on: whole batches, or of each batch what is this process's.
 
     Args:
         data: The data, in batches of all devices together.
         distribution: The devices.
         epoch: The first epoch.
+        step: Its first step, from 0.
         weights: Of each class, if images are to be weighed.
     """
 
     def own(rows: tuple[int, int] | None = None) -> tf.data.Dataset:
-        stream = data.train_stream(epoch, rows=rows)
+        stream = data.train_stream(epoch, start_step=step, rows=rows)
         return weighted(stream, weights) if weights else stream
 
     if not distribution.is_distributed:

@@ -90,10 +90,12 @@ LATER = (
     "sync_batch_norm",
     "batch_per_replica",
     "scale_learning_rate",
+    "save_steps",
 )
 RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
 # Where things lie changes no result; on which devices, only what each of them draws or normalises by itself.
 ELSEWHERE = ("run", "cache", "data_service", "strategy", "gpus")
+FREE = ("epochs", "recipe", "save_steps", *ELSEWHERE)  # What may change when a run goes on; epochs only grow.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,7 @@ class TrainConfig:
         risk: The share of wrong decisions that is wanted among what is not referred, in [0, 1].
         cache: Folder of decoded images, see `pipelines.shards`; kept absolute.
         data_service: Address of a tf.data service that makes the training batches, `grpc://host:port`.
+        save_steps: Save the state of the training after every so many steps too; None saves it after each epoch.
         tensorboard: Whether to write TensorBoard logs to `tensorboard/`.
         strategy: Which devices share a step: `auto`, `none`, `mirrored` or `multi-worker`, see
             `pipelines.strategy.choose_strategy`.
@@ -218,6 +221,7 @@ class TrainConfig:
     risk: float = 0.05
     cache: str | None = None
     data_service: str | None = None
+    save_steps: int | None = None
     tensorboard: bool = False
     strategy: str = "auto"
     gpus: int | None = None
@@ -234,7 +238,7 @@ class TrainConfig:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(choices)}. Received: {name}={getattr(self, name)!r}"
                 )
-        for name in ("epochs", "batch_size", "patience", "step_epochs"):
+        for name in ("epochs", "batch_size", "patience", "step_epochs", "save_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1. Received: {name}={getattr(self, name)}")
         for name, (rule, holds) in RULES.items():
@@ -308,7 +312,7 @@ class TrainConfig:
             ValueError: Naming what differs.
         """
         mine, theirs = self.to_dict(), earlier.to_dict()
-        different = [k for k in mine if mine[k] != theirs[k] and k not in ("epochs", "recipe", *ELSEWHERE)]
+        different = [k for k in mine if mine[k] != theirs[k] and k not in FREE]
         if self.epochs < earlier.epochs:
             different.append("epochs")
         if different:

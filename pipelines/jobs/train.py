@@ -2,7 +2,7 @@
 
 The same call on the same folder continues a training that was interrupted, at whatever moment, and ends with
 the same weights and history as an uninterrupted one: every image and its augmentation depend on (seed, epoch,
-record), the weights on those and on the checkpoint of the epoch before, and on nothing else.
+record), the weights on those and on the checkpoint before, and on nothing else.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras.models import ImageClassifier
-from pipelines.callbacks import EpochLines, SaveEpochs, bar
+from pipelines.callbacks import EpochLines, bar
 from pipelines.checkpointing import Checkpoints, Progress
 from pipelines.jobs.build import build_training, class_weight, train_batches, validation
 from pipelines.jobs.calibration import Calibration
@@ -26,7 +26,9 @@ from pipelines.load import Splits
 from pipelines.memory import keep_freed_memory
 from pipelines.multi_worker import check_alike, chief_first, code_digest, noticing_lost_workers
 from pipelines.run_folder import RunFolder
+from pipelines.saving import SaveState
 from pipelines.strategy import Distribution, choose_strategy
+from pipelines.termination import on_sigterm
 
 PLAIN = {"highlight": False, "soft_wrap": True}
 DERIVED = ("operating_point*.json", "calibration*.json", "metrics.json", "predictions.csv")
@@ -36,8 +38,9 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     """Trains a model, or continues its training, and returns its run folder.
 
     Writes `config.yaml`, `environment.json` and `splits.csv`; after every epoch `checkpoints/`, `history.csv`
-    and the best model so far, `model.keras`; at the end `calibration.json` and `operating_point.json`, fitted
-    to validation. A complete run is left as it is.
+    and the best model so far, `model.keras`; after every `save_steps` steps `checkpoints/` too; at the end
+    `calibration.json` and `operating_point.json`, fitted to validation. A complete run is left as it is. On
+    SIGTERM the running step ends, the state is saved and the training stops.
 
     Args:
         config: What to train, on what and where.
@@ -45,8 +48,10 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
 
     Raises:
         ValueError: If the folder holds a run of another configuration or of other data, or model and data do
-            not fit.
-        OSError: If a file cannot be read, the folder cannot be written, or a worker is gone.
+            not fit, or all its checkpoints are torn or altered.
+        OSError: If a file cannot be read, the folder cannot be written, or a worker is gone; what was saved before
+            stays.
+        Terminated: On SIGTERM, once the state is saved.
 
     Example:
         >>> train(TrainConfig(data="no-such.csv", model="focusnet2d", run="runs/a"))
@@ -60,9 +65,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     checkpoints = Checkpoints(run)
     if (run / "config.yaml").is_file():
         config.check_continues(TrainConfig.from_run(run))
-        if distribution.is_chief:
-            checkpoints.remove_leftovers()
-            checkpoints.publish()
+    chief_first(distribution, lambda: _tidy(run, checkpoints, console) if distribution.is_chief else None)
     progress = checkpoints.progress()
     check_alike(distribution, _facts(config, progress))
     if is_trained(config, progress) and (run / "operating_point.json").is_file():
@@ -86,11 +89,21 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     return run
 
 
+def _tidy(run: RunFolder, checkpoints: Checkpoints, console: Console) -> None:
+    """Brings the folder of a training that ended anyhow in order: leftovers, what is broken, what is published."""
+    if not (run / "config.yaml").is_file():
+        return
+    checkpoints.remove_leftovers()
+    for wrong in checkpoints.set_aside_broken():
+        console.print(f"set aside, and the state before is used: {wrong}", style="yellow", markup=False, **PLAIN)
+    checkpoints.publish()
+
+
 def _facts(config: TrainConfig, progress: Progress) -> dict[str, Any]:
     """Returns what all processes of a training must have in common."""
     fields = {name: value for name, value in config.to_dict().items() if name not in ELSEWHERE}
     versions = environment()["packages"] | {"code": code_digest()}
-    return fields | versions | {"finished epochs": progress.epoch}
+    return fields | versions | {"stands after": str(progress)}
 
 
 def _begin(run: RunFolder, config: TrainConfig, data: Splits, distribution: Distribution) -> None:
@@ -204,34 +217,55 @@ def _fit(
     console: Console,
     distribution: Distribution,
 ) -> Progress:
-    progress = checkpoints.progress()
-    if progress.epoch:
+    progress, steps = checkpoints.progress(), data.steps_per_epoch
+    if progress.step:
+        # Makes the metrics, which in Keras have no variables before.
+        training.evaluate(validation(data, distribution)["validation_data"], steps=1, verbose=0)
+    if checkpoints.newest():
         checkpoints.restore(training)
-        console.print(f"Continuing after epoch {progress.epoch} of {config.epochs}", **PLAIN)
+        console.print(f"Continuing after {progress} of {config.epochs}", **PLAIN)
     elif config.pretrained is not None:
         model.load_backbone(config.pretrained)
     with bar(console) as moving, noticing_lost_workers():
-        saver = SaveEpochs(
+        saver = SaveState(
             checkpoints,
             progress,
             monitor=config.monitor,
+            steps=steps,
             patience=config.patience,
+            save_steps=config.save_steps,
             saved=model,
             writes=distribution.is_chief,
         )
-        lines = EpochLines(moving, epochs=config.epochs, steps=data.steps_per_epoch)
         board = [_tensorboard(checkpoints.run)] if config.tensorboard and distribution.is_chief else []
-        training.fit(
-            train_batches(data, distribution, epoch=progress.epoch, weights=class_weight(config, data)),
-            steps_per_epoch=data.steps_per_epoch,
-            **validation(data, distribution),
-            initial_epoch=progress.epoch,
-            epochs=config.epochs,
-            callbacks=[lines, saver, *board],
-            shuffle=False,
-            verbose=0,
-        )
+        callbacks = [EpochLines(moving, epochs=config.epochs, steps=steps), saver, *board]
+        with on_sigterm(saver.end):
+            _fit_from(saver.progress, training, config, data, callbacks, distribution)
+            if progress.step and not is_trained(config, saver.progress):
+                _fit_from(saver.progress, training, config, data, callbacks, distribution)
     return saver.progress
+
+
+def _fit_from(
+    progress: Progress,
+    training: keras.Model,
+    config: TrainConfig,
+    data: Splits,
+    callbacks: list[keras.callbacks.Callback],
+    distribution: Distribution,
+) -> None:
+    """Fits the rest of an epoch that was begun, or else all epochs that are left: in Keras these are equally long."""
+    epoch, step = progress.epoch, progress.step
+    training.fit(
+        train_batches(data, distribution, epoch=epoch, step=step, weights=class_weight(config, data)),
+        steps_per_epoch=data.steps_per_epoch - step,
+        **validation(data, distribution),
+        initial_epoch=epoch,
+        epochs=epoch + 1 if step else config.epochs,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    )
 
 
 def _tensorboard(run: RunFolder) -> keras.callbacks.Callback:
