@@ -65,6 +65,15 @@ def train(
     step_factor: Annotated[float, option(TRAINING, "Factor of each of them.")] = 0.1,
     end_factor: Annotated[float, option(TRAINING, "Where cosine ends, as a share of the peak.")] = 0.0,
     clip_norm: Annotated[float | None, option(TRAINING, "Largest norm of all gradients together.")] = None,
+    accumulate: Annotated[int, option(TRAINING, "Steps whose gradients make one update.", metavar="STEPS")] = 1,
+    ema: Annotated[
+        float | None,
+        option(TRAINING, "Keep running means of the weights, as 0.999; they are what is validated and saved."),
+    ] = None,
+    deterministic: Annotated[
+        bool,
+        option(TRAINING, "The same run gives the same weights, bit for bit.", "--deterministic/--fast"),
+    ] = True,
     loss: Annotated[str, option(TRAINING, "cross-entropy or focal.")] = "cross-entropy",
     balance: Annotated[
         str, option(TRAINING, "none, class-weights, effective-number, oversample, undersample or sqrt-sample.")

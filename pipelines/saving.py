@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from pipelines.averaging import averaged_weights
 from pipelines.checkpointing import Checkpoints, Progress
 from pipelines.termination import Terminated
 
@@ -20,7 +21,7 @@ class SaveState(keras.callbacks.Callback):
         steps: Steps of a whole epoch.
         patience: Epochs without a better one after which to stop, or None.
         save_steps: Save after every so many steps of an epoch too, or None.
-        saved: The model to save; by default the one that is fitted.
+        saved: The model to save, with the means of its weights if there are any; by default the one that is fitted.
         writes: Whether this process saves; of several that train together, one does, and it alone ends within an
             epoch.
     """
@@ -80,5 +81,6 @@ class SaveState(keras.callbacks.Callback):
             raise Terminated(f"the state after {self.progress} is saved")
 
     def _save(self, path: pathlib.Path) -> None:
-        self.twin.set_weights(self.saved.get_weights())
+        with averaged_weights(self.model):
+            self.twin.set_weights(self.saved.get_weights())
         self.twin.save(path)

@@ -11,6 +11,7 @@ from pipelines.jobs.config import LATER, TrainConfig
 from pipelines.jobs.optimizer import DecayedAdam, DecayedSGD, DecoupledAdam, build_optimizer, is_exempt
 from pipelines.jobs.schedule import learning_rates
 from pipelines.jobs.train import train
+from pipelines.jobs.trained import load_model
 from pipelines.run_folder import RunFolder
 
 
@@ -142,7 +143,7 @@ def test_gradients_are_clipped_together():
 
 
 def test_a_training_by_sgd_and_steps_continues_to_the_bit(tmp_path):
-    """Steps do not depend on the number of epochs: one and one more are two."""
+    """Steps do not depend on the number of epochs: one and one more are two, with means and sums of gradients."""
     options = {
         "image_size": 16,
         "batch_size": 8,
@@ -154,6 +155,9 @@ def test_a_training_by_sgd_and_steps_continues_to_the_bit(tmp_path):
         "warm_up": 0,
         "step_epochs": 1,
         "decay_vectors": False,
+        "accumulate": 2,
+        "ema": 0.9,
+        "clip_norm": 1.0,
     }
     whole = train(config(run=str(tmp_path / "whole"), epochs=2, **options))
     train(config(run=str(tmp_path / "parts"), epochs=1, **options))
@@ -161,6 +165,11 @@ def test_a_training_by_sgd_and_steps_continues_to_the_bit(tmp_path):
     ends = [np.load(run / "checkpoints/00002/variables.npz") for run in (whole, parts)]
     for name in ends[0].files:
         np.testing.assert_array_equal(ends[0][name], ends[1][name])
+    assert (whole / "history.csv").read_text() == (parts / "history.csv").read_text()
+    assert whole.read_json("environment.json")["deterministic"] is True
+    own, (kernel, *_) = [ends[0][name] for name in ends[0].files], load_model(whole).get_weights()
+    places = [i for i, array in enumerate(own) if np.array_equal(array, kernel)]
+    assert places and min(places) > len(load_model(whole).weights), "the saved model has the means, not the weights"
     again = TrainConfig.from_run(parts)
     assert (again.recipe, again.optimizer, again.schedule) == ("named", "sgd", "step")
     values = {k: v for k, v in again.to_dict().items() if k not in LATER}

@@ -20,9 +20,6 @@ from pipelines.strategy import Distribution, precision_of, synchronise_norms
 WEIGHTS = {"class-weights": "inverse", "effective-number": "effective"}
 
 
-COMPILE = {"auto": "auto", "on": True, "off": False}
-
-
 def build_training(
     config: TrainConfig, data: Splits, *, distribution: Distribution | None = None
 ) -> tuple[keras.Model, models.ImageClassifier]:
@@ -42,7 +39,6 @@ def build_training(
     """
     distribution = distribution or Distribution(tf.distribute.get_strategy())
     distribution.check_batch(data.pipelines["train"].batch_size)
-    _check_compiled(config, distribution)
     with distribution.strategy.scope(), precision_of(config.precision):
         model = build_model(config, data)
         if config.sync_batch_norm:
@@ -52,21 +48,24 @@ def build_training(
             optimizer=build_optimizer(config, training, steps_per_epoch=data.steps_per_epoch),
             loss=_loss(config, data),
             metrics=default_metrics(data.info.task, data.info.num_classes),
-            jit_compile=COMPILE[config.jit],
+            jit_compile=_is_compiled(config, distribution),
         )
     if config.jit == "on" and not training.jit_compile:
         raise ValueError("Some layer of the model has no compiled form. Received: jit='on'")
     return (join(training) if distribution.is_distributed else training), model
 
 
-def _check_compiled(config: TrainConfig, distribution: Distribution) -> None:
-    if config.jit != "on":
-        return
-    if distribution.replicas > 1:
+def _is_compiled(config: TrainConfig, distribution: Distribution) -> bool | str:
+    """Returns what `compile` is told of XLA; `auto` leaves out what has no compiled form."""
+    if config.jit == "auto":
+        is_one_gpu = distribution.replicas == 1 and tf.config.list_physical_devices("GPU")
+        return "auto" if is_one_gpu and not config.is_deterministic else False
+    if config.jit == "on" and distribution.replicas > 1:
         raise ValueError(
             f"XLA compiles the step of one device alone; Keras would compile around the strategy. "
             f"Received: jit='on' with {distribution.replicas} replicas"
         )
+    return config.jit == "on"
 
 
 def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:

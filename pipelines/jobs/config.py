@@ -51,6 +51,7 @@ RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "warm_up_start": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
     "step_factor": ("> 0 and <= 1", lambda x: 0 < x <= 1),
     "end_factor": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
+    "ema": ("> 0 and < 1", lambda x: 0 < x < 1),
     "clip_norm": ("> 0", lambda x: 0 < x < math.inf),
     "coverage": ("> 0 and < 1", lambda x: 0 < x < 1),
     "risk": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
@@ -90,6 +91,9 @@ LATER = (
     "sync_batch_norm",
     "batch_per_replica",
     "scale_learning_rate",
+    "accumulate",
+    "ema",
+    "deterministic",
     "save_steps",
 )
 RESAMPLING = {"oversample": "oversample", "undersample": "undersample", "sqrt-sample": "sqrt"}
@@ -142,6 +146,10 @@ class TrainConfig:
         step_factor: By what, in (0, 1].
         end_factor: The last learning rate of `cosine`, as a share of the peak, in [0, 1].
         clip_norm: Largest norm of all gradients together; None does not clip.
+        accumulate: Steps whose gradients make one update, as one batch of so many times `batch_size` would, save that
+            BatchNorm still sees one batch at a time.
+        ema: What remains of the running means of the weights in an update, in (0, 1), as 0.999; the means are then
+            what is validated and saved. None keeps no means.
         loss: `cross-entropy` or `focal`.
         balance: `none`; `class-weights` or `effective-number` to weigh classes, see
             `pipelines.balance.class_weights`; `oversample`, `undersample` or `sqrt-sample` to show them more or
@@ -154,6 +162,8 @@ class TrainConfig:
         risk: The share of wrong decisions that is wanted among what is not referred, in [0, 1].
         cache: Folder of decoded images, see `pipelines.shards`; kept absolute.
         data_service: Address of a tf.data service that makes the training batches, `grpc://host:port`.
+        deterministic: Whether each sum has a fixed order, so that the same run gives the same weights bit for bit;
+            what `jit` compiles has none.
         save_steps: Save the state of the training after every so many steps too; None saves it after each epoch.
         tensorboard: Whether to write TensorBoard logs to `tensorboard/`.
         strategy: Which devices share a step: `auto`, `none`, `mirrored` or `multi-worker`, see
@@ -212,6 +222,8 @@ class TrainConfig:
     step_factor: float = 0.1
     end_factor: float = 0.0
     clip_norm: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
     loss: str = "cross-entropy"
     balance: str = "none"
     monitor: str = "auc"
@@ -221,6 +233,7 @@ class TrainConfig:
     risk: float = 0.05
     cache: str | None = None
     data_service: str | None = None
+    deterministic: bool = True
     save_steps: int | None = None
     tensorboard: bool = False
     strategy: str = "auto"
@@ -238,7 +251,7 @@ class TrainConfig:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(choices)}. Received: {name}={getattr(self, name)!r}"
                 )
-        for name in ("epochs", "batch_size", "patience", "step_epochs", "save_steps"):
+        for name in ("epochs", "batch_size", "patience", "step_epochs", "accumulate", "save_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1. Received: {name}={getattr(self, name)}")
         for name, (rule, holds) in RULES.items():
@@ -268,6 +281,11 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values, without the place of the run folder."""
         return {k: _plain(v) for k, v in dataclasses.asdict(self).items() if k != "run"}
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether operations are deterministic; those that XLA compiles are not."""
+        return self.deterministic and self.jit != "on"
 
     @property
     def uses_masks(self) -> bool:

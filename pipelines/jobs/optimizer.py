@@ -4,11 +4,12 @@ from typing import Any
 
 import keras
 
+from pipelines.averaging import Averaging
 from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.schedule import learning_rates
 
 
-class _Decayed:
+class _Decayed(Averaging):
     """Weight decay of an optimizer variable by variable, at the learning rate that the step already has.
 
     Keras would ask the schedule again for each variable, which takes longer to trace than the update itself.
@@ -96,10 +97,16 @@ class DecoupledAdam(_Decayed, keras.optimizers.Adam):
 def build_optimizer(config: TrainConfig, model: keras.Model, *, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Returns the optimizer of a run.
 
+    With `accumulate`, gradients are summed over as many steps, clipped and applied together. With `ema`, it keeps
+    the running means of all weights, trainable or not.
+
     Args:
         config: The configuration.
         model: What is trained, built.
         steps_per_epoch: Training batches per epoch.
+
+    Raises:
+        ValueError: If an epoch has fewer steps than are accumulated.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -108,7 +115,14 @@ def build_optimizer(config: TrainConfig, model: keras.Model, *, steps_per_epoch:
         'decayed_sgd'
     """
     rates = learning_rates(config, steps_per_epoch)
+    if config.accumulate > steps_per_epoch:
+        raise ValueError(
+            f"`accumulate` must be at most the steps of an epoch, {steps_per_epoch}. "
+            f"Received: accumulate={config.accumulate}"
+        )
     options = {} if config.clip_norm is None else {"global_clipnorm": config.clip_norm}
+    if config.accumulate > 1:
+        options["gradient_accumulation_steps"] = config.accumulate
     if config.optimizer == "sgd":
         optimizer = DecayedSGD(
             rates, momentum=config.momentum, decay=config.weight_decay, name="decayed_sgd", **options
@@ -122,6 +136,8 @@ def build_optimizer(config: TrainConfig, model: keras.Model, *, steps_per_epoch:
         optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if is_exempt(v)])
     # Else the first step would make the moments, and TensorFlow would trace it a second time without that.
     optimizer.build(model.trainable_variables)
+    if config.ema is not None:
+        optimizer.follow(model.weights, decay=config.ema)
     return optimizer
 
 

@@ -13,7 +13,7 @@ Rates = keras.optimizers.schedules.LearningRateSchedule
 
 
 def learning_rates(config: TrainConfig, steps_per_epoch: int) -> Rates:
-    """Returns the schedule of a run.
+    """Returns the schedule of a run; it counts updates, of which one takes `accumulate` steps.
 
     Args:
         config: The configuration.
@@ -26,14 +26,19 @@ def learning_rates(config: TrainConfig, steps_per_epoch: int) -> Rates:
         >>> [float(rates(step)) for step in (0, 19, 20, 40)]
         [1.0, 1.0, 0.5, 0.25]
     """
-    steps, peak = config.epochs * steps_per_epoch, config.learning_rate
+    rates = _of_updates(config, steps_per_epoch / config.accumulate)
+    return rates if config.accumulate == 1 else Held(rates, steps=config.accumulate)
+
+
+def _of_updates(config: TrainConfig, updates_per_epoch: float) -> Rates:
+    steps, peak = int(config.epochs * updates_per_epoch), config.learning_rate
     if config.warm_up is None:
         warm_up = max(1, round(WARM_UP * steps))
     else:
-        warm_up = round(config.warm_up * steps_per_epoch)
+        warm_up = round(config.warm_up * updates_per_epoch)
     start = config.warm_up_start * peak
     if config.schedule != "cosine":
-        every = config.step_epochs * steps_per_epoch
+        every = round(config.step_epochs * updates_per_epoch)
         factor = config.step_factor if config.schedule == "step" else 1.0
         return Steps(peak, every=every, factor=factor, warm_up=warm_up, start=start)
     if warm_up == 0:
@@ -41,6 +46,31 @@ def learning_rates(config: TrainConfig, steps_per_epoch: int) -> Rates:
     return keras.optimizers.schedules.CosineDecay(
         start, max(1, steps - warm_up), alpha=config.end_factor, warmup_target=peak, warmup_steps=warm_up
     )
+
+
+class Held(Rates):
+    """A schedule that counts once for several steps.
+
+    Args:
+        rates: The schedule.
+        steps: Steps for which it counts once, >= 1.
+
+    Example:
+        >>> rates = Held(Steps(1.0, every=1, factor=0.5), steps=2)
+        >>> [float(rates(step)) for step in range(5)]
+        [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    def __init__(self, rates: Rates, *, steps: int) -> None:
+        self.rates, self.steps = rates, steps
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate at a step, counted from 0."""
+        return self.rates(ops.floor_divide(step, self.steps))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {"rates": self.rates, "steps": self.steps}
 
 
 class Steps(Rates):

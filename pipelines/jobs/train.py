@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras.models import ImageClassifier
+from pipelines.averaging import ValidateAveraged
 from pipelines.callbacks import EpochLines, bar
 from pipelines.checkpointing import Checkpoints, Progress
 from pipelines.jobs.build import build_training, class_weight, train_batches, validation
@@ -72,7 +73,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
         console.print(f"{run.path} is complete: {_summary(config, progress)}", **PLAIN)
         return run
     keep_freed_memory()
-    if config.jit != "on":
+    if config.is_deterministic:
         # Without XLA, and with each sum in a fixed order: else a continued run could differ in the last bits.
         tf.config.experimental.enable_op_determinism()
     of_all = config.on_replicas(distribution.replicas)
@@ -190,7 +191,8 @@ def write_beginning(
     if config.leakage != "off" and not (run / "splits.csv").is_file():
         run.write_text("leakage.csv", data.leaks.to_csv(index=False))
     run.write_text("splits.csv", data.info.manifest.to_csv(index=False))
-    run.write_json("environment.json", environment() | {"devices": devices or {}})
+    made = {"deterministic": config.is_deterministic, "devices": devices or {}}
+    run.write_json("environment.json", environment() | made)
     if len(data.rejected):
         run.write_text("rejected.csv", data.rejected.to_csv(index=False))
 
@@ -238,7 +240,7 @@ def _fit(
             writes=distribution.is_chief,
         )
         board = [_tensorboard(checkpoints.run)] if config.tensorboard and distribution.is_chief else []
-        callbacks = [EpochLines(moving, epochs=config.epochs, steps=steps), saver, *board]
+        callbacks = [ValidateAveraged(), EpochLines(moving, epochs=config.epochs, steps=steps), saver, *board]
         with on_sigterm(saver.end):
             _fit_from(saver.progress, training, config, data, callbacks, distribution)
             if progress.step and not is_trained(config, saver.progress):
