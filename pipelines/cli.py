@@ -290,12 +290,30 @@ def explain(
     data: options.OtherSource = None,
     samples: Annotated[int, typer.Option(help="Images to draw where no INPUT is given.")] = 12,
     seed: options.Seed = 0,
+    method: Annotated[
+        str | None, typer.Option(help="Draw the map of one method: grad_cam, occlusion, ... (docs/explanation.md).")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Class of the maps; the most probable by default.")] = None,
+    faithfulness: Annotated[
+        bool, typer.Option(help="Measure the method's maps: deletion, insertion, shuffled weights.")
+    ] = False,
 ) -> None:
-    """Show where a run looked, and what its pathways see."""
+    """Show where a run looked, and what its pathways see; or the maps of one method."""
     with starting() as console:
         from pipelines.jobs.explain import explain_run
 
-        explain_run(run, inputs or (), out, data=data, samples=samples, seed=seed, console=console)
+        explain_run(
+            run,
+            inputs or (),
+            out,
+            data=data,
+            samples=samples,
+            seed=seed,
+            method=method,
+            target=target,
+            faithfulness=faithfulness,
+            console=console,
+        )
 
 
 app.command(epilog="Example: medkeras localize runs/first --samples 20")(localize)

@@ -1,6 +1,7 @@
 """The explain job: pictures and fixations of a run, from its own test images or from files."""
 
 import io
+import json
 
 import cv2
 import keras
@@ -71,6 +72,27 @@ def drawn(monkeypatch):
     for name in ("explanation_figure", "receptive_field_figure"):
         monkeypatch.setattr(job, name, lambda *given, **options: calls.append((given, options)) or Figure())
     return calls
+
+
+def test_one_method_is_drawn_and_measured(tmp_path):
+    told, out = io.StringIO(), tmp_path / "maps"
+    run = make_run(tmp_path / "run", create("vit_tiny", units=16, heads=2, hidden=16), image_size=32)
+    options = {"samples": 2, "method": "gradient_rollout", "target": "lesion"}
+    written = explain_run(run.path, (), out, faithfulness=True, console=Console(file=told, width=400), **options)
+    assert [p.suffix for p in written] == [".png", ".png", ".json"] and sorted(written) == sorted(out.iterdir())
+    found = json.loads((out / "faithfulness.json").read_text())
+    assert (found["images"], found["method"], found["target"]) == (2, "gradient_rollout", "lesion")
+    assert all(0 <= found[f"{kind}_{of}"] <= 1 for kind in ("deletion", "insertion") for of in ("map", "random"))
+    assert len(found["similarity"]) == 4 and f"{found['deletion_map']:.3f}" in told.getvalue()
+
+
+def test_a_method_must_apply_and_its_target_exist(run):
+    with pytest.raises(ValueError, match="Received: method='attention_rollout'"):
+        explain_run(run.path, method="attention_rollout")
+    with pytest.raises(ValueError, match="healthy, lesion. Received: target='cancer'"):
+        explain_run(run.path, method="layer_cam", target="cancer")
+    with pytest.raises(ValueError, match="Received: method=None, target='lesion'"):
+        explain_run(run.path, target="lesion")
 
 
 def test_sampled_images_carry_their_truth(run, tmp_path, drawn):

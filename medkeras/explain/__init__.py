@@ -6,6 +6,13 @@ Everything here works from a model's explain points, or from its input and outpu
 from medkeras.explain.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
 from medkeras.explain.explainable import explainable
 from medkeras.explain.explanation import Explanation, explain
+from medkeras.explain.faithfulness import (
+    Curve,
+    Randomization,
+    deletion_curve,
+    insertion_curve,
+    randomization_check,
+)
 from medkeras.explain.field_figure import receptive_field_figure
 from medkeras.explain.figures import explanation_figure
 from medkeras.explain.fixations import Fixations, fixations
@@ -20,14 +27,17 @@ from medkeras.explain.regions_figure import localization_figure
 from medkeras.explain.rollout import attention_maps, attention_rollout, relevance_map
 
 __all__ = [
+    "Curve",
     "Explanation",
     "Fixations",
+    "Randomization",
     "Regions",
     "activations",
     "attention_maps",
     "attention_rollout",
     "class_map",
     "default_map",
+    "deletion_curve",
     "effective_receptive_field",
     "evidence_map",
     "explain",
@@ -37,6 +47,7 @@ __all__ = [
     "field_radius",
     "fixations",
     "grad_cam_plus_plus",
+    "insertion_curve",
     "integrated_gradients",
     "layer_cam",
     "localization_figure",
@@ -47,6 +58,7 @@ __all__ = [
     "native_attention",
     "occlusion",
     "pathway_maps",
+    "randomization_check",
     "receptive_field_figure",
     "relevance_map",
     "resize_maps",

@@ -26,10 +26,11 @@ def explanation_figure(
 ) -> "Figure":
     """Draws one row per image: fixations in order, priority maps, class map and pathways.
 
-    A volume takes three rows, its slices through the maximum of the class map, or through the last fixation
-    where no place speaks for the class; fixations and windows are projected onto each slice. Each window has
+    A volume takes three rows, its slices through the maximum of the method's map or the class map, or through the last
+    fixation where no place speaks for the class; fixations and windows are projected onto each slice. Each window has
     its number in a corner. Priority and pathway maps run from 0 to their own maximum, which is written into
-    them; the class map and the attention map, each relative to its maximum, are laid over the image.
+    them; the class map, the attention map and the map of a method, each relative to its maximum, are laid over the
+    image.
 
     Args:
         explanation: Of one or more images.
@@ -79,8 +80,9 @@ def _check(explanation: Explanation, **values: Sequence[Any] | None) -> None:
 def _point(explanation: Explanation, i: int) -> np.ndarray:
     """Returns the place through which a volume is cut."""
     grid = explanation.images.shape[1:-1]
-    if explanation.class_map is not None and explanation.class_map[i].any():
-        return np.array(np.unravel_index(explanation.class_map[i].argmax(), grid))
+    for maps in (explanation.maps, explanation.class_map):
+        if maps is not None and maps[i].any():
+            return np.array(np.unravel_index(maps[i].argmax(), grid))
     if explanation.fixations is not None:
         return explanation.fixations.places[i, -1]
     return (np.array(grid) - 1) / 2
@@ -105,22 +107,31 @@ def _panels(explanation: Explanation, i: int, mask: np.ndarray | None) -> list[P
         picture(ax, plane)
         _fixations(ax, plane, looked.places[i], looked.boxes[i], image.shape)
 
-    def class_mapped(ax: "Axes", plane: Plane) -> None:
-        overlay(ax, plane, image, explanation.class_map[i], absent="no place speaks for it")
-        outline(ax, plane, mask)
-
-    def attended(ax: "Axes", plane: Plane) -> None:
-        overlay(ax, plane, image, explanation.attention[i], absent="no attention")
-        outline(ax, plane, mask)
-
     panels = [("fixations", fixated) if looked is not None else ("image", picture)]
     if looked is not None and looked.priorities is not None:
         panels += [(f"priority {k + 1}", _map(p, mask)) for k, p in enumerate(looked.priorities[i])]
+    if explanation.maps is not None:
+        panels.append((_method_title(explanation, i), _laid_over(image, explanation.maps[i], mask)))
     if explanation.class_map is not None:
-        panels.append(("class map", class_mapped))
+        panels.append(("class map", _laid_over(image, explanation.class_map[i], mask)))
     if explanation.attention is not None:
-        panels.append(("attention", attended))
+        panels.append(("attention", _laid_over(image, explanation.attention[i], mask, absent="no attention")))
     return panels + [(name, _map(maps[i], None)) for name, maps in explanation.pathways.items()]
+
+
+def _method_title(explanation: Explanation, i: int) -> str:
+    title = explanation.method.replace("_", " ")
+    return title if explanation.targets is None else f"{title}\n{explanation.class_names[explanation.targets[i]]}"
+
+
+def _laid_over(
+    image: np.ndarray, values: np.ndarray, mask: np.ndarray | None, *, absent: str = "no place speaks for it"
+) -> Callable[["Axes", Plane], None]:
+    def draw(ax: "Axes", plane: Plane) -> None:
+        overlay(ax, plane, image, values, absent=absent)
+        outline(ax, plane, mask)
+
+    return draw
 
 
 def _map(values: np.ndarray, mask: np.ndarray | None) -> Callable[["Axes", Plane], None]:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,17 @@ from rich.console import Console
 
 from medkeras.explain import (
     Explanation,
+    deletion_curve,
     effective_receptive_field,
     explain,
     explanation_figure,
+    insertion_curve,
     mark_regions,
+    randomization_check,
     receptive_field_figure,
 )
+from medkeras.explain.explanation import target_index
+from medkeras.explain.methods import check_method
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
 from pipelines.callbacks import bar
@@ -30,6 +36,7 @@ from pipelines.run_folder import RunFolder
 from pipelines.splits import label_names
 
 BATCH = 8
+SYNONYMS = {"grad_cam": ["class_map"], "hires_cam": ["evidence_map"]}  # As `medkeras localize` may have named them.
 
 
 def explain_run(
@@ -40,6 +47,9 @@ def explain_run(
     data: str | None = None,
     samples: int = 12,
     seed: int = 0,
+    method: str | None = None,
+    target: str | None = None,
+    faithfulness: bool = False,
     console: Console | None = None,
 ) -> list[pathlib.Path]:
     """Draws what a run's model sees in some images, and the effective receptive fields of its pathways.
@@ -47,16 +57,22 @@ def explain_run(
     Writes one PNG per image; `fixations.csv`, one row per fixation, its place and the edges of its window in
     pixels of the stored image (pixel 0 from -0.5 to 0.5); and `receptive_fields.png`. A model without
     fixations or pathways gets the rest, and the console says what it lacks. Once `medkeras localize` has chosen a
-    threshold, `boxes.csv` holds what each map marks at it.
+    threshold, `boxes.csv` holds what each map marks at it. With a method, its map is drawn instead, and nothing else;
+    `faithfulness.json` says how far such maps can be trusted.
 
     Args:
         run: A run folder.
         inputs: Image files, folders and `.npz` files; by default a sample of the run's test split, whose true
             classes and lesion masks are then drawn too.
-        out: Folder to write to; `explain/` in the run by default.
+        out: Folder to write to; `explain/` in the run by default, `explain_<method>/` with a method.
         data: Another source to sample from, with the same classes.
         samples: Number of images to sample, at least 1.
-        seed: Seed of the sample and of the receptive fields' noise.
+        seed: Seed of the sample, of the receptive fields' noise, and of the shuffling and the random maps of
+            `faithfulness`.
+        method: One of `medkeras.explain.methods_of` of the run's model.
+        target: The class or label that the method's maps are of, by name; by default the most probable of each image.
+        faithfulness: Whether to measure the method's maps by `medkeras.explain.deletion_curve`, `insertion_curve` and
+            `randomization_check`.
         console: Where to print; nothing is printed by default.
 
     Returns:
@@ -79,22 +95,32 @@ def explain_run(
         raise ValueError(f"Images come from `inputs` or from `data`. Received: both, data={data!r}")
     if samples < 1:
         raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
+    if method is None and (target is not None or faithfulness):
+        raise ValueError(f"A target and faithfulness are of a method. Received: {method=}, {target=}, {faithfulness=}")
     with console.status("Loading the model and the data"):
         model = load_calibrated(folder)
+        if method is not None:
+            check_method(model, method)
+            target_index(model, target)
         records = (
             open_run_inputs(TrainConfig.from_run(folder), inputs, model)
             if inputs
             else _sample(folder, model, data, samples, seed)
         )
-    out = folder / "explain" if out is None else pathlib.Path(out)
+    out = folder / (f"explain_{method}" if method else "explain") if out is None else pathlib.Path(out)
     thresholds = _thresholds(folder)
-    written = _explain_records(model, records, out, thresholds, has_labels=not inputs, console=console)
-    if set(PATHWAYS) <= set(model.explain_points):
+    asked = {} if method is None else {"method": method} | ({} if target is None else {"target": target})
+    written = _explain_records(model, records, out, thresholds, asked, has_labels=not inputs, console=console)
+    if faithfulness:
+        with console.status("Measuring how far the maps can be trusted"):
+            written.append(_write_faithfulness(model, records, out, asked, seed=seed, console=console))
+    if method is None and set(PATHWAYS) <= set(model.explain_points):
         with console.status("Measuring the receptive fields"):
             fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
         written.append(out / "receptive_fields.png")
         save_figure(receptive_field_figure(fields), written[-1])
-    _say_what_is_missing(model, console)
+    if method is None:
+        _say_what_is_missing(model, console)
     console.print(f"{len(records)} images explained in {out}", highlight=False, soft_wrap=True)
     return written
 
@@ -124,6 +150,7 @@ def _explain_records(
     records: Records,
     out: pathlib.Path,
     thresholds: dict[str, float],
+    asked: dict[str, str],
     *,
     has_labels: bool,
     console: Console,
@@ -135,7 +162,7 @@ def _explain_records(
     written, rows, boxes = [], [], []
     with bar(console) as moving:
         task = moving.add_task("Explaining", total=len(records))
-        for i, explanation in _explanations(model, records):
+        for i, explanation in _explanations(model, records, asked):
             name = str(records.table["id"][i])
             figure = explanation_figure(
                 explanation,
@@ -155,11 +182,11 @@ def _explain_records(
     return written
 
 
-def _explanations(model: ImageClassifier, records: Records) -> Iterator[tuple[int, Explanation]]:
+def _explanations(model: ImageClassifier, records: Records, asked: dict[str, str]) -> Iterator[tuple[int, Explanation]]:
     """Yields the index and the explanation of each image."""
     for start in range(0, len(records), BATCH):
         indices = range(start, min(start + BATCH, len(records)))
-        explanation = explain(model, np.stack([_read(records, i, model)[0] for i in indices]))
+        explanation = explain(model, np.stack([_read(records, i, model)[0] for i in indices]), **asked)
         for k, i in enumerate(indices):
             yield i, explanation[k : k + 1]
 
@@ -201,11 +228,39 @@ def _box_rows(
 ) -> list[dict[str, str | int | float]]:
     """Returns what the maps of one image mark, those of which the threshold is known."""
     maps = {"attention": explanation.attention, "class_map": explanation.class_map}
+    if explanation.method is not None:
+        maps = {name: explanation.maps for name in (explanation.method, *SYNONYMS.get(explanation.method, ()))}
     rows = []
     for point, threshold in thresholds.items():
         if maps.get(point) is not None:
             rows += box_rows(name, mark_regions(maps[point], point=point, threshold=threshold), stored)
     return rows
+
+
+def _write_faithfulness(
+    model: ImageClassifier, records: Records, out: pathlib.Path, asked: dict[str, str], *, seed: int, console: Console
+) -> pathlib.Path:
+    """Writes the mean areas of the curves, those of random maps beside them, and what shuffled weights do."""
+    images = np.stack([_read(records, i, model)[0] for i in range(len(records))])
+    explanation = explain(model, images, **asked)
+    random = np.random.default_rng(seed).permuted(explanation.maps.reshape(len(images), -1), axis=1)
+    found: dict[str, Any] = {"images": len(images), **asked}
+    for name, maps in (("map", explanation.maps), ("random", random.reshape(explanation.maps.shape))):
+        for kind, curve in (("deletion", deletion_curve), ("insertion", insertion_curve)):
+            areas = curve(model, images, maps, target=explanation.targets).areas
+            found[f"{kind}_{name}"] = round(float(areas.mean()), 4)
+    checked = randomization_check(model, images, seed=seed, **asked)
+    found |= {"shuffled_share": checked.shares, "similarity": [round(s, 4) for s in checked.similarities]}
+    found["changes"] = checked.changes
+    says = "change" if checked.changes else "DO NOT CHANGE"
+    console.print(
+        f"Area under deletion {found['deletion_map']:.3f} (random map {found['deletion_random']:.3f}), "
+        f"under insertion {found['insertion_map']:.3f} ({found['insertion_random']:.3f}); "
+        f"the maps {says} when the weights are shuffled (correlation {checked.similarities[-1]:.2f})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return RunFolder(out).write_json("faithfulness.json", found)
 
 
 def _say_what_is_missing(model: ImageClassifier, console: Console) -> None:
