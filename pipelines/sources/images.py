@@ -24,6 +24,7 @@ def file_records(
     labels: np.ndarray,
     path_of: PathOf,
     mask_of: PathOf | None = None,
+    boxes: Callable[[int, tuple[int, ...]], np.ndarray] | None = None,
     max_pixels: int = MAX_PIXELS,
     train_labels: np.ndarray | None = None,
 ) -> Records:
@@ -37,9 +38,18 @@ def file_records(
         labels: See `name`.
         path_of: Record index to the image file; raises `ValueError` for a record whose file must not be read.
         mask_of: Record index to the file of its mask; every pixel that is not 0 belongs to the lesion.
+        boxes: Instead: record index and size of the image to its mask.
         max_pixels: As for `pipelines.decode.read_image`.
         train_labels: See `name`.
     """
+
+    def size_of(i: int) -> tuple[int, ...]:
+        return read_shape(path_of(i), max_pixels=max_pixels)
+
+    def read_mask(i: int) -> np.ndarray:
+        size = size_of(i)[:2]
+        return boxes(i, size) if mask_of is None else _read_mask(mask_of(i), size, max_pixels)
+
     return Records(
         name=name,
         task=task,
@@ -47,8 +57,8 @@ def file_records(
         table=table,
         labels=labels,
         read=lambda i: read_image(path_of(i), max_pixels=max_pixels),
-        read_mask=mask_of and (lambda i: _read_mask(mask_of(i), path_of(i), max_pixels)),
-        read_shape=lambda i: read_shape(path_of(i), max_pixels=max_pixels),
+        read_mask=None if mask_of is None and boxes is None else read_mask,
+        read_shape=size_of,
         fingerprint=lambda i: file_fingerprint(path_of(i)),
         train_labels=train_labels,
     )
@@ -64,10 +74,9 @@ def file_fingerprint(path: str) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _read_mask(path: str, image_path: str, max_pixels: int) -> np.ndarray:
+def _read_mask(path: str, size: tuple[int, ...], max_pixels: int) -> np.ndarray:
     mask = read_values(path, max_pixels=max_pixels) != 0
     mask = mask.any(axis=2) if mask.ndim == 3 else mask
-    size = read_shape(image_path, max_pixels=max_pixels)[:2]
     if mask.shape != size:
         raise ValueError(f"Cannot read {path}: a mask has the size of its image, {size}. Received: {mask.shape}")
     return mask

@@ -11,6 +11,7 @@ import pandas as pd
 from medkeras.tasks import default_task, is_multilabel
 from pipelines.decode import MAX_PIXELS
 from pipelines.records import SPLITS, Records
+from pipelines.sources.box_file import BOX_COLUMNS, box_masks
 from pipelines.sources.images import file_records
 from pipelines.sources.table_csv import filled, find_column, read_csv
 from pipelines.sources.table_labels import class_indices, known_labels, label_matrix, training_labels
@@ -31,6 +32,8 @@ def open_table(
     patient_column: str | None = None,
     split_column: str | None = None,
     mask_column: str | None = None,
+    boxes: str | None = None,
+    box_columns: Sequence[str] = BOX_COLUMNS,
     class_names: Sequence[str] | None = None,
     uncertain: str = "ignore",
     blank: str = "ignore",
@@ -59,6 +62,8 @@ def open_table(
         split_column: Column of `train`, `val` and `test`; by default `split` where there is one.
         mask_column: Column of the paths of lesion masks, where there are masks; every pixel that is not 0
             belongs to the lesion.
+        boxes: Instead of masks: a CSV of boxes around lesions, see `pipelines.sources.box_file.box_masks`.
+        box_columns: Its columns of the left edge, the upper edge, the width and the height, in pixels.
         class_names: The classes in order; by default the sorted values, or the names of the label columns. A
             whole number that is no class name counts as its index.
         uncertain: Policy for labels of -1, one of `"ignore"`, `"zeros"`, `"ones"` and `"smooth"`.
@@ -87,6 +92,8 @@ def open_table(
         >>> records.labels.tolist(), records.train_labels.tolist()
         ([[1.0, nan], [nan, 1.0]], [[1.0, 1.0], [nan, 1.0]])
     """
+    if boxes is not None and mask_column is not None:
+        raise ValueError(f"Lesions have masks or boxes. Received: {mask_column=}, {boxes=}")
     table = read_csv(csv)
     columns = _columns(table, csv, path_column, label_columns, patient_column, split_column, mask_column)
     ids = _ids(table[columns.path], csv)
@@ -109,6 +116,7 @@ def open_table(
         train_labels=train_labels,
         path_of=paths_of(table[columns.path], csv, root, on_error=on_error, distinct=True),
         mask_of=_masks(table, columns.mask, csv, root, on_error),
+        boxes=None if boxes is None else box_masks(boxes, ids, box_columns),
         max_pixels=max_pixels,
     )
 
