@@ -66,9 +66,8 @@ if __name__ == "__main__":
     parser.add_argument("--patch", type=int, default=28)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    print(
-        "| model | predict s | Grad-CAM s | ratio | tf-explain occlusion s | ours s | ratio |\n|---|---|---|---|---|---|---|"
-    )
+    print("| model | predict s | Grad-CAM s | ratio | tf-explain occlusion s | ours s | ratio |")
+    print("|---|---|---|---|---|---|---|")
     for name in options.models:
         t = measure(name, size=options.size, batch=options.batch, patch=options.patch, runs=options.runs)
         print(

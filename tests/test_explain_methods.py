@@ -8,18 +8,21 @@ from small_models import small
 
 import medkeras
 from medkeras.explain import (
+    attention_rollout,
     class_map,
     explain,
     explanation_maps,
     grad_cam_plus_plus,
     integrated_gradients,
     layer_cam,
+    methods_of,
     occlusion,
     smooth_grad,
 )
 from medkeras.explain.occlusion import log_odds
 from medkeras.models import ImageClassifier
 from medkeras.models.base import image_input
+from medkeras.uncertainty import Calibrated, LogitScaling
 
 RNG = np.random.default_rng(0)
 
@@ -51,6 +54,17 @@ def test_integrated_gradients_share_out_the_whole_rise():
         low = np.asarray(model(np.broadcast_to(np.float32(start), images.shape)))
         rise = np.asarray(model(images)) - low
         np.testing.assert_allclose(maps.sum(axis=(1, 2)), rise[[0, 1], [0, 2]], rtol=0.01, atol=1e-3)
+
+
+def test_a_calibrated_transformer_of_one_block_still_has_its_attention():
+    model = small("vit_tiny", depth=1)
+    calibrated = Calibrated(model, LogitScaling("multiclass", scale=(0.5,)))
+    images = uniform(3, *model.image_shape)
+    assert methods_of(calibrated) == methods_of(model)
+    for method in ("attention_rollout", "gradient_rollout"):
+        maps = explanation_maps(calibrated, images, method=method)
+        np.testing.assert_allclose(maps, explanation_maps(model, images, method=method), atol=1e-5)
+    assert attention_rollout(calibrated, images, mode="published").shape == (3, *model.grid)
 
 
 def linear_model(shape=(4, 6, 2), classes=3):

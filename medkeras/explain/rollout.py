@@ -79,7 +79,7 @@ def attention_rollout(model: ViT, images: Any, *, mode: str = "default") -> np.n
     if mode == "default":
         return activations(model, images, "attention")["attention"][..., 0]
     attentions = keras.Model(model.input, list(model.attentions))
-    maps = [_published(_in_numpy(attentions(batch))) for batch in image_batches(model, images)]
+    maps = [_published(_in_numpy(keras.tree.flatten(attentions(batch)))) for batch in image_batches(model, images)]
     return np.concatenate(maps).reshape(-1, *model.grid)
 
 
@@ -151,7 +151,7 @@ def _weighted_attention(model: ViT) -> Callable[[Any, Any], Any]:
     seen = keras.Model(model.input, list(model.attentions))
 
     def run(images: Any, targets: Any) -> Any:
-        attention = ops.stack(seen(images, training=False), axis=1)
+        attention = ops.stack(keras.tree.flatten(seen(images, training=False)), axis=1)  # One block gives no list.
 
         def logit(offsets: Any) -> Any:
             logits = model.logits_with(images, offsets)
