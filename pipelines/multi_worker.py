@@ -126,7 +126,7 @@ def chief_first(distribution: Distribution, work: Callable[[], Result]) -> Resul
     """Runs the same work in all processes, in the others once the chief has done it.
 
     Raises:
-        RuntimeError: In the others, if it failed in the chief.
+        ValueError: In the others, if it failed in the chief.
         WorkerLostError: If a process is gone.
 
     Example:

@@ -79,7 +79,10 @@ class Distribution:
 
     def describe(self) -> dict[str, Any]:
         """Returns what `environment.json` says of it."""
-        name = type(self.strategy).__name__ if self.is_distributed else "none"
+        if self.workers > 1:
+            name = "multi-worker"
+        else:
+            name = "mirrored" if self.replicas > 1 else "none"
         return {"strategy": name, "replicas": self.replicas, "workers": self.workers}
 
 

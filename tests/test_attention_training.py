@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from jax_process import JAX
+from jax_process import on_devices
 from mini_backbone import CODE, OPTIONS, mini_backbone  # noqa: F401  registers it for each test
 from test_house import run
 
@@ -312,6 +312,8 @@ from medkeras.tasks import default_loss
 assert keras.backend.backend() == "jax"
 UNIFORM
 keras.random.uniform = uniform
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+assert keras.distribution.distribution().device_mesh.shape == (2,)
 training = AttentionTraining(keras.models.load_model("FOLDER/model.keras", compile=False), seed=1)
 training.compile(keras.optimizers.SGD(0.01), default_loss("multiclass"))
 data = np.load("FOLDER/data.npz")
@@ -321,13 +323,13 @@ print(json.dumps({name: [float(value) for value in values] for name, values in h
 
 
 @pytest.mark.process
-def test_jax_takes_the_same_steps(fixed, tmp_path):
+def test_two_devices_of_jax_take_the_same_steps(fixed, tmp_path):
     model = tiny()
     model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", images=IMAGES, labels=LABELS)
     training = training_of(model, rate=0.01)
     code = ON_JAX.replace("UNIFORM", CODE + inspect.getsource(uniform)).replace("FOLDER", str(tmp_path))
-    history = json.loads(run(code, **JAX))
+    history = json.loads(run(code, **on_devices(2)))
     for i in range(2):
         assert step(training) == pytest.approx({name: values[i] for name, values in history.items()}, rel=2e-3)
 
@@ -336,7 +338,9 @@ ON_TWO_DEVICES = """
 import numpy as np, keras, medkeras
 import tensorflow as tf
 from medkeras.models.dualattendmed.training import AttentionTraining
+from medkeras.replica_seeds import draw_apart
 from medkeras.tasks import default_loss
+from pipelines.strategy import choose_strategy
 UNIFORM
 keras.random.uniform = uniform
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -357,10 +361,10 @@ def steps(strategy):
     logs = [training.fit(data, epochs=1, verbose=0).history for _ in range(3)]
     return logs, training.get_weights(), training.evaluate(data, verbose=0)
 
-one = steps(tf.distribute.get_strategy())
-# Collective reductions wait for each other in threads that a small machine may not have.
-reduction = tf.distribute.ReductionToOneDevice()
-two = steps(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction))
+one = steps(choose_strategy("none").strategy)
+both = choose_strategy("mirrored")
+assert both.describe() == {"strategy": "mirrored", "replicas": 2, "workers": 1}
+two = steps(both.strategy)
 for a, b in zip(one[0], two[0], strict=True):
     assert set(a) == set(b) == {"loss", "classification", "alignment", "diversity", "centre"}
     for name in a:
@@ -368,6 +372,14 @@ for a, b in zip(one[0], two[0], strict=True):
 for a, b in zip(one[1], two[1], strict=True):
     np.testing.assert_allclose(a, b, atol=2e-4 * max(1, np.abs(a).max()))
 np.testing.assert_allclose(one[2], two[2], rtol=1e-3)
+
+# Each device drops other units; the first one those that it would drop alone.
+with both.strategy.scope():
+    drop = draw_apart(keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5, seed=3)]))
+values = both.strategy.run(lambda: drop(tf.ones((1, 1000)), training=True))
+first, second = (value.numpy() for value in both.strategy.experimental_local_results(values))
+np.testing.assert_array_equal(first, keras.layers.Dropout(0.5, seed=3)(tf.ones((1, 1000)), training=True))
+assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
 print("equal")
 """
 

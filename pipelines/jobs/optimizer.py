@@ -28,6 +28,20 @@ class _Decayed(Averaging):
         """Returns the arguments."""
         return super().get_config() | {"decay": self.decay}
 
+    # Keras clips what each replica computed, before it adds them up; the norm is that of the sum.
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+        return grads if self._is_shared() else super()._clip_gradients(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> list[tuple[Any, Any]]:
+        pairs = super()._all_reduce_sum_gradients(grads_and_vars)
+        if not self._is_shared() or not pairs:
+            return pairs
+        gradients, variables = zip(*pairs, strict=True)
+        return list(zip(super()._clip_gradients(list(gradients)), variables, strict=True))
+
+    def _is_shared(self) -> bool:
+        return self._distribution_strategy.num_replicas_in_sync > 1
+
 
 class _DecayInGradient(_Decayed):
     """Adds weight decay to the gradient, so that it passes through momentum and moments, as PyTorch's SGD does."""

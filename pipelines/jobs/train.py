@@ -66,6 +66,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     checkpoints = Checkpoints(run)
     if (run / "config.yaml").is_file():
         config.check_continues(TrainConfig.from_run(run))
+        _check_replicas(run, config, distribution)
     chief_first(distribution, lambda: _tidy(run, checkpoints, console) if distribution.is_chief else None)
     progress = checkpoints.progress()
     check_alike(distribution, _facts(config, progress))
@@ -98,6 +99,19 @@ def _tidy(run: RunFolder, checkpoints: Checkpoints, console: Console) -> None:
     for wrong in checkpoints.set_aside_broken():
         console.print(f"set aside, and the state before is used: {wrong}", style="yellow", markup=False, **PLAIN)
     checkpoints.publish()
+
+
+def _check_replicas(run: RunFolder, config: TrainConfig, distribution: Distribution) -> None:
+    """Checks that a training whose batch or learning rate is each device's goes on with as many of them."""
+    follows = config.batch_per_replica or config.scale_learning_rate
+    if not follows or not (run / "environment.json").is_file():
+        return
+    before = run.read_json("environment.json").get("devices", {}).get("replicas", 1)
+    if before != distribution.replicas:
+        raise ValueError(
+            f"The batch or the learning rate of {run.path} follows the number of devices, which must stay {before}. "
+            f"Received: {distribution.replicas} replicas"
+        )
 
 
 def _facts(config: TrainConfig, progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""The command line with the tiny model, as one of several workers that then also evaluate and predict.
+
+What they found is written by the chief, to the file that is named first. A worker ends as a broken machine does, by
+SIGKILL, when it stands at the step that is named second, if any is.
+"""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import tensorflow as tf
+from tiny_model import PRESETS
+
+from medkeras.models import registry
+from pipelines.cli import main
+from pipelines.cluster import find_cluster
+from pipelines.jobs import build
+from pipelines.jobs import train as job
+from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.strategy import choose_strategy
+
+found, dies_at, *words = sys.argv[1:]
+registry.register(PRESETS)
+kept = {}
+
+
+def kept_training(config, data, **options):
+    kept["training"], model = build.build_training(config, data, **options)
+    return kept["training"], model
+
+
+def kept_devices(*arguments, **options):
+    kept["devices"] = choose_strategy(*arguments, **options)
+    return kept["devices"]
+
+
+class Killed(job.EpochLines):
+    """Prints the lines of a training, and dies in its middle."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if int(dies_at) and kept["training"].optimizer.iterations.numpy() == int(dies_at) and find_cluster().index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+job.build_training, job.choose_strategy, job.EpochLines = kept_training, kept_devices, Killed
+code = main(words)
+if code == 0:
+    run = words[words.index("--run") + 1]
+    data, training = load_data(TrainConfig.from_run(job.RunFolder(run))), kept["training"]
+    measured = training.evaluate(**{
+        {"validation_data": "x", "validation_steps": "steps"}[name]: value
+        for name, value in build.validation(data, kept["devices"]).items()
+    }, verbose=0, return_dict=True)  # fmt: skip
+    sharded = tf.data.Options()
+    sharded.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    logits = training.predict(data.test.with_options(sharded), verbose=0)
+    if kept["devices"].is_chief:
+        np.savez(found, *training.get_weights(), logits=logits, **measured)
+sys.exit(code)
