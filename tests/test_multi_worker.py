@@ -25,7 +25,7 @@ def two_workers(config, folder, *, dies_at=0):
     words = f"train --data phantom --model tiny_net --run {config.run} --epochs {EPOCHS} --image-size 16 --batch-size 8"
     words += " --source-option images=44 --source-option size=16 --model-option rate=0 --augment none"
     words += " --balance class-weights --optimizer sgd --clip-norm 0.5 --sync-batch-norm"
-    words += f" --learning-rate 0.01 --cache {config.cache}"
+    words += f" --learning-rate 0.01 --save-steps 2 --cache {config.cache}"
     program = [sys.executable, str(PROGRAM), str(folder / "found.npz"), str(dies_at)]
     return launch(words.split(), workers=2, program=program, console=Console())
 
@@ -36,19 +36,19 @@ def test_two_workers_train_as_one_even_if_one_dies(tmp_path, monkeypatch, capfd)
     config = TrainConfig(
         data="phantom", model="tiny_net", run=str(tmp_path / "two"), epochs=EPOCHS, image_size=16, batch_size=8,
         source_options={"images": 44, "size": 16}, model_options={"rate": 0}, augment="none", optimizer="sgd",
-        balance="class-weights", clip_norm=0.5, sync_batch_norm=True, learning_rate=0.01,
+        balance="class-weights", clip_norm=0.5, sync_batch_norm=True, learning_rate=0.01, save_steps=2,
         cache=str(tmp_path / "cache"),
     )  # fmt: skip
-    assert two_workers(config, tmp_path, dies_at=STEPS + 1) == 137
+    assert two_workers(config, tmp_path, dies_at=STEPS + 2) == 137
     said = capfd.readouterr()
     assert "Worker 1 was ended by SIGKILL" in said.out
     assert "error: Worker 1 is gone, so the training stopped" in said.err
-    assert Checkpoints(RunFolder(config.run)).progress().epoch == 1
+    assert str(Checkpoints(RunFolder(config.run)).progress()) == "step 2 of epoch 2"
 
     assert two_workers(config, tmp_path) == 0
     said = capfd.readouterr().out
     assert "2 replicas of 2 workers, 4 images each, 8 in all per step" in said
-    assert "Continuing after epoch 1 of 3" in said
+    assert "Continuing after step 2 of epoch 2 of 3" in said
 
     two, one = RunFolder(config.run), train(TrainConfig(**(vars(config) | {"run": str(tmp_path / "one")})))
     assert two.read_json("environment.json")["devices"] == {"strategy": "multi-worker", "replicas": 2, "workers": 2}
