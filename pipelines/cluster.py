@@ -57,7 +57,8 @@ class Cluster:
 def find_cluster(environment: Mapping[str, str] | None = None) -> Cluster | None:
     """Returns the cluster that TF_CONFIG describes, else that of a SLURM step of several tasks, else None.
 
-    SLURM gives no ports: the tasks of a host take those from `MEDKERAS_PORT` on, 8888 by default.
+    A `chief` of TF_CONFIG is the first worker. SLURM gives no ports: the tasks of a host take those from
+    `MEDKERAS_PORT` on, 8888 by default.
 
     Args:
         environment: The variables; those of the process by default.
@@ -78,18 +79,22 @@ def find_cluster(environment: Mapping[str, str] | None = None) -> Cluster | None
     return None
 
 
-def _from_tf_config(text: str) -> Cluster:
+def _from_tf_config(text: str) -> Cluster | None:
     form = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
     try:
         values = json.loads(text)
+        if values == {}:
+            return None
         jobs, task = values["cluster"], values["task"]
-        index, workers = int(task["index"]), jobs["worker"]
-        is_known = task["type"] == "worker" and set(jobs) == {"worker"} and isinstance(workers, list)
-    except (ValueError, KeyError, TypeError) as error:
+        chief, workers = (list(jobs.get(name, ())) for name in ("chief", "worker"))
+        index = int(task["index"]) + (len(chief) if task["type"] == "worker" else 0)
+        is_known = task["type"] in jobs and set(jobs) <= {"chief", "worker"} and len(chief) <= 1
+        are_addresses = all(isinstance(worker, str) for worker in chief + workers)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"TF_CONFIG must be {form}. Received: {text}") from error
-    if not is_known or not all(isinstance(worker, str) for worker in workers):
-        raise ValueError(f"TF_CONFIG must be of workers alone, {form}. Received: {text}")
-    return Cluster(tuple(workers), index)
+    if not (is_known and are_addresses and isinstance(jobs.get("worker", []), list)):
+        raise ValueError(f"TF_CONFIG must be of workers, {form}, with or without a chief. Received: {text}")
+    return Cluster((*chief, *workers), index)
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:

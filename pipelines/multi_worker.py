@@ -29,6 +29,7 @@ LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+GONE = re.compile(r"reported from|connect|unavailable|socket|heartbeat|peer|timed out|shut ?down", re.IGNORECASE)
 
 
 class WorkerLostError(ConnectionError):
@@ -153,11 +154,14 @@ def noticing_lost_workers() -> Iterator[None]:
     try:
         yield
     except LOST as error:
-        found = re.search(r"Error reported from /job:worker/task:(\d+)|/job:worker/replica:0/task:(\d+)", error.message)
-        who = f"Worker {found[1] or found[2]}" if found else "A worker"
+        reason = " ".join(error.message.split())
+        if not GONE.search(reason):
+            raise
+        found = re.search(r"Error reported from /job:worker/task:(\d+)", reason)
+        who = f"Worker {found[1]}" if found else "A worker"
         raise WorkerLostError(
             f"{who} is gone, so the training stopped; start all workers again with the same command, and it goes on "
-            f"after its last checkpoint. Received: {' '.join(error.message.split())[-200:]}"
+            f"after its last checkpoint. Received: {reason[-200:]}"
         ) from error
 
 

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import keras
+import numpy as np
 
 from pipelines.averaging import averaged_weights
 from pipelines.checkpointing import Checkpoints, Progress
@@ -22,8 +23,9 @@ class SaveState(keras.callbacks.Callback):
         patience: Epochs without a better one after which to stop, or None.
         save_steps: Save after every so many steps of an epoch too, or None.
         saved: The model to save, with the means of its weights if there are any; by default the one that is fitted.
-        writes: Whether this process saves; of several that train together, one does, and it alone ends within an
-            epoch.
+        writes: Whether this process saves; of several that train together, one does.
+        is_shared: Whether other processes take part: within an epoch, they read the state at the same step, so that
+            the end that is asked for waits for the next one that is saved.
     """
 
     def __init__(
@@ -37,11 +39,12 @@ class SaveState(keras.callbacks.Callback):
         save_steps: int | None = None,
         saved: keras.Model | None = None,
         writes: bool = True,
+        is_shared: bool = False,
     ) -> None:
         super().__init__()
         self.checkpoints, self.progress, self.steps = checkpoints, progress, steps
         self.monitor, self.patience, self.save_steps, self.saved = monitor, patience, save_steps, saved
-        self.writes, self.is_asked_to_end = writes, False
+        self.writes, self.is_shared, self.is_asked_to_end = writes, is_shared, False
 
     def end(self) -> None:
         """Asks for the end: the running step is finished, or the running validation; then `Terminated` is raised."""
@@ -61,20 +64,27 @@ class SaveState(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the steps so far, when it is time; after the last one, the epoch is saved when it is validated."""
         step = self.first + batch + 1
-        if step < self.steps and self.writes:
-            if self.is_asked_to_end or (self.save_steps and step % self.save_steps == 0):
-                self.progress = self.progress.at_step(step)
-                self.checkpoints.save(self.model, self.progress, save_best=self._save)
+        is_due = self.save_steps and step % self.save_steps == 0
+        if step < self.steps and (is_due or (self.is_asked_to_end and not self.is_shared)):
+            self.progress = self.progress.at_step(step)
+            self._save_state()
             self._end_if_asked()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the epoch."""
         self.progress = self.progress.after(logs or {}, monitor=self.monitor)
-        if self.writes:
-            self.checkpoints.save(self.model, self.progress, save_best=self._save)
+        self._save_state()
         self._end_if_asked()
         if self.patience is not None and self.progress.wait >= self.patience:
             self.model.stop_training = True
+
+    def _save_state(self) -> None:
+        if self.writes:
+            self.checkpoints.save(self.model, self.progress, save_best=self._save)
+        elif self.progress.step:
+            # Each process has a part of the metrics, and the one that saves them asks all for theirs.
+            for variable in self.model.metrics_variables:
+                np.asarray(variable)
 
     def _end_if_asked(self) -> None:
         if self.is_asked_to_end:

@@ -62,7 +62,9 @@ def test_the_hosts_are_those_of_tf_config_and_else_of_slurm():
     # As SLURM numbers its tasks: in the order of its list, where gpu10 comes after gpu2.
     ports = ("gpu2:7000", "gpu2:7001", "gpu2:7002", "gpu10:7000", "gpu10:7001")
     assert find_cluster(SLURM | {"MEDKERAS_PORT": "7000"}) == Cluster(ports, 3)
-    assert find_cluster({}) is None
+    with_chief = {"cluster": {"chief": ["c:1"], "worker": ["w:1"]}, "task": {"type": "worker", "index": 0}}
+    assert find_cluster({"TF_CONFIG": json.dumps(with_chief)}) == Cluster(("c:1", "w:1"), 1)
+    assert find_cluster({}) is find_cluster({"TF_CONFIG": "{}"}) is None
     assert find_cluster(SLURM | {"SLURM_STEP_NUM_TASKS": "1"}) is None
     assert expand_hosts("a[1-2,09]-ib,b") == ["a1-ib", "a2-ib", "a09-ib", "b"]
 
@@ -75,6 +77,7 @@ def test_the_hosts_are_those_of_tf_config_and_else_of_slurm():
         '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
         '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
         '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
@@ -96,6 +99,8 @@ def test_what_the_devices_cannot_do_is_refused(monkeypatch, data):
         build_training(config(), data, distribution=shared(3))
     with pytest.raises(ValueError, match="Received: jit='on' with 2 replicas"):
         build_training(config(jit="on"), data, distribution=shared(2))
+    with pytest.raises(ValueError, match="Received: accumulate=2 with 2 replicas"):
+        build_training(config(accumulate=2), data, distribution=shared(2))
     with pytest.raises(ValueError, match="SLURM step.*Received: SLURM_PROCID=3"):
         find_cluster(SLURM | {"SLURM_STEP_TASKS_PER_NODE": "3"})
     for wrong in ({"strategy": "horovod"}, {"precision": "float16"}, {"jit": "yes"}, {"gpus": -1}):

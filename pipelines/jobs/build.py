@@ -39,6 +39,7 @@ def build_training(
     """
     distribution = distribution or Distribution(tf.distribute.get_strategy())
     distribution.check_batch(data.pipelines["train"].batch_size)
+    _check_replicated(config, distribution)
     with distribution.strategy.scope(), precision_of(config.precision):
         model = build_model(config, data)
         if config.sync_batch_norm:
@@ -55,16 +56,27 @@ def build_training(
     return (join(training) if distribution.is_distributed else training), model
 
 
+def _check_replicated(config: TrainConfig, distribution: Distribution) -> None:
+    """Checks that several replicas can do what is asked of them."""
+    if distribution.replicas == 1:
+        return
+    if config.jit == "on":
+        raise ValueError(
+            "XLA compiles the step of one device alone; Keras would compile around the strategy. "
+            f"Received: jit='on' with {distribution.replicas} replicas"
+        )
+    if config.accumulate > 1:
+        raise ValueError(
+            "Gradients are accumulated on one device alone; on several, take a larger `batch_size`. "
+            f"Received: accumulate={config.accumulate} with {distribution.replicas} replicas"
+        )
+
+
 def _is_compiled(config: TrainConfig, distribution: Distribution) -> bool | str:
     """Returns what `compile` is told of XLA; `auto` leaves out what has no compiled form."""
     if config.jit == "auto":
         is_one_gpu = distribution.replicas == 1 and tf.config.list_physical_devices("GPU")
         return "auto" if is_one_gpu and not config.is_deterministic else False
-    if config.jit == "on" and distribution.replicas > 1:
-        raise ValueError(
-            f"XLA compiles the step of one device alone; Keras would compile around the strategy. "
-            f"Received: jit='on' with {distribution.replicas} replicas"
-        )
     return config.jit == "on"
 
 

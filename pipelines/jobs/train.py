@@ -252,6 +252,7 @@ def _fit(
             save_steps=config.save_steps,
             saved=model,
             writes=distribution.is_chief,
+            is_shared=distribution.workers > 1,
         )
         board = [_tensorboard(checkpoints.run)] if config.tensorboard and distribution.is_chief else []
         callbacks = [ValidateAveraged(), EpochLines(moving, epochs=config.epochs, steps=steps), saver, *board]
