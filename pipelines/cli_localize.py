@@ -19,7 +19,7 @@ def localize(
     data: options.OtherSource = None,
     maps: Annotated[
         list[str] | None,
-        typer.Option("--map", help="attention, class_map, evidence_map (these by default) or an explain point."),
+        typer.Option("--map", help="attention, class_map, evidence_map (by default), a method or an explain point."),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Share of a map's range; chosen on the run's validation masks by default.")
