@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from medkeras.explain.input_gradients import baseline_image, logits_of, most_probable
+from medkeras.explain.maps import BATCH
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
-
-VIEWS = {2: 32, 3: 8}  # Covered images at a time, by rank; without a gradient they need little memory.
 
 
 def occlusion(
@@ -92,9 +91,8 @@ def _map(
 
     whole = odds(image[None])
     total, count = np.zeros(image.shape[:-1], np.float64), np.zeros(image.shape[:-1], np.float64)
-    views = VIEWS[len(total.shape)]
-    for first in range(0, len(places), views):
-        part = places[first : first + views]
+    for first in range(0, len(places), BATCH):
+        part = places[first : first + BATCH]
         covered = np.repeat(image[None], len(part), axis=0)
         for view, place in zip(covered, part, strict=True):
             view[place] = fill[place]
