@@ -40,7 +40,8 @@ def join(model: keras.Model) -> keras.Model:
     """Makes `fit`, `evaluate` and `predict` of a compiled model work on several hosts, and returns the model.
 
     On several devices of one host they work by themselves, but for `evaluate` with steps, which looks for a batch to
-    build from where the last evaluation ended.
+    build from where the last evaluation ended, and for losses that layers add: replicas share the layers, and each
+    would log those of the others too.
 
     Args:
         model: Built and compiled within the scope of its strategy.
@@ -51,6 +52,9 @@ def join(model: keras.Model) -> keras.Model:
     if not all(hasattr(model, name) for name in ("_maybe_symbolic_build", "_symbolic_build")):
         raise RuntimeError(f"Several hosts need another version of Keras. Received: keras {keras.__version__}")
     model._maybe_symbolic_build = functools.partial(_build_from_one_replica, model)
+    for layer in model._flatten_layers():
+        layer.add_loss = functools.partial(_add_own_loss, layer.add_loss)
+    model._aggregate_additional_loss = functools.partial(_own_loss, model._aggregate_additional_loss)
     if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
         # Keras averages what the steps of several hosts return over its first axis, which a scalar does not have.
         model.train_step = functools.partial(_step_of_rows, model.train_step)
@@ -60,6 +64,24 @@ def join(model: keras.Model) -> keras.Model:
 
 def _step_of_rows(step: Callable[[Any], Mapping[str, Any]], data: Any) -> dict[str, Any]:
     return {name: tf.reshape(value, (1,)) for name, value in step(data).items()}
+
+
+def _add_own_loss(add: Callable[[Any], None], loss: Any) -> None:
+    loss.of_replica = _replica()
+    add(loss)
+
+
+def _own_loss(aggregate: Callable[[Any], Any], loss: Any) -> Any:
+    """Returns a loss that a layer added, zero if it did so for another replica."""
+    own = aggregate(loss)
+    return own if getattr(loss, "of_replica", _replica()) == _replica() else tf.zeros_like(own)
+
+
+def _replica() -> int | None:
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return None
+    return int(tf.get_static_value(tf.convert_to_tensor(context.replica_id_in_sync_group)))
 
 
 def _build_from_one_replica(model: keras.Model, iterator: Any = None, data_batch: Any = None) -> None:

@@ -340,6 +340,7 @@ import tensorflow as tf
 from medkeras.models.dualattendmed.training import AttentionTraining
 from medkeras.replica_seeds import draw_apart
 from medkeras.tasks import default_loss
+from pipelines.multi_worker import join
 from pipelines.strategy import choose_strategy
 UNIFORM
 keras.random.uniform = uniform
@@ -380,6 +381,25 @@ values = both.strategy.run(lambda: drop(tf.ones((1, 1000)), training=True))
 first, second = (value.numpy() for value in both.strategy.experimental_local_results(values))
 np.testing.assert_array_equal(first, keras.layers.Dropout(0.5, seed=3)(tf.ones((1, 1000)), training=True))
 assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
+
+# What a layer adds to the loss counts once for each device, though they share the layer and take turns at norms.
+class Adds(keras.layers.Layer):
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(inputs**2))
+        return inputs
+
+def added(strategy):
+    with strategy.scope():
+        norms = [keras.layers.BatchNormalization(synchronized=True) for _ in range(2)]
+        model = keras.Sequential([keras.Input((3,)), norms[0], Adds(), norms[1], keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    data = tf.data.Dataset.from_tensors((images[:, 0, 0], labels[:, None].astype("float32")))
+    return join(model).fit(data, verbose=0).history["loss"][0]
+
+keras.utils.set_random_seed(0)
+alone = added(choose_strategy("none").strategy)
+keras.utils.set_random_seed(0)
+np.testing.assert_allclose(added(both.strategy), alone, rtol=1e-5)
 print("equal")
 """
 
