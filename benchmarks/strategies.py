@@ -64,6 +64,8 @@ def config(name: str) -> TrainConfig:
         epochs=1,
         optimizer="sgd",
         learning_rate=0.01,
+        schedule="constant",
+        warm_up=0.0,
         weight_decay=1e-3,
         clip_norm=1.0,
         balance="class-weights",
