@@ -13,6 +13,7 @@ import math
 import pathlib
 import re
 import shutil
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -181,7 +182,8 @@ class Checkpoints:
             ) from error
         self.publish()
         for old in sorted(self._complete(), key=lambda path: path.name)[:-KEPT]:
-            shutil.rmtree(old)
+            # A kill while files are removed leaves no half of a state, but what `remove_leftovers` finds.
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}-{uuid.uuid4().hex[:8]}")))
 
     def restore(self, model: Any) -> None:
         """Sets the weights, random seeds and optimizer of a compiled model to the newest checkpoint's.

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from pipelines.checkpointing import Checkpoints, Progress
+from pipelines.checksums import what_is_wrong
 from pipelines.run_folder import RunFolder
 
 
@@ -119,6 +121,22 @@ def test_a_loss_that_is_not_finite_stops_the_training():
 def test_a_measure_that_is_not_there_cannot_be_monitored():
     with pytest.raises(ValueError, match="Received: monitor='accuracy'"):
         Progress().after({"val_auc": 0.5}, monitor="accuracy")
+
+
+def test_a_kill_while_an_old_state_is_removed_leaves_no_half_of_it(tmp_path, monkeypatch):
+    model, checkpoints, progress = saved(tmp_path)
+
+    def half(path, *_, **__):
+        (path / "variables.npz").unlink()
+        raise Killed
+
+    monkeypatch.setattr(shutil, "rmtree", half)
+    with pytest.raises(Killed):
+        checkpoints.save(model, progress.at_step(3), save_best=None)
+    monkeypatch.undo()
+    assert [what_is_wrong(path) for path in checkpoints.folder.glob("[0-9]*")] == [None, None]
+    checkpoints.remove_leftovers()
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["00002", "00002-0000003"]
 
 
 def saved(folder, aucs=(0.5, 0.6)):

@@ -6,6 +6,7 @@ record), the weights on those and on the checkpoint before, and on nothing else.
 """
 
 import importlib.util
+import math
 from typing import Any
 
 import keras
@@ -25,6 +26,7 @@ from pipelines.jobs.trained import calibrate, load_model
 from pipelines.leakage import LeakError, summary
 from pipelines.load import Splits
 from pipelines.memory import keep_freed_memory
+from pipelines.memory_estimate import estimate_memory, free_memory
 from pipelines.multi_worker import check_alike, chief_first, code_digest, noticing_lost_workers
 from pipelines.run_folder import RunFolder
 from pipelines.saving import SaveState
@@ -32,6 +34,7 @@ from pipelines.strategy import Distribution, choose_strategy
 from pipelines.termination import on_sigterm
 
 PLAIN = {"highlight": False, "soft_wrap": True}
+SMALL_BATCH = 2**20  # Bytes of images with which no step needs memory worth estimating.
 DERIVED = ("operating_point*.json", "calibration*.json", "metrics.json", "predictions.csv")
 
 
@@ -84,6 +87,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     chief_first(distribution, lambda: _begin(run, config, data, distribution))
     _say_what_is_trained_on(config, data, console)
     _say_where(of_all, distribution, console)
+    _say_memory(training, model, data, distribution, console)
     if not is_trained(config, progress):
         progress = _fit(training, model, config, data, checkpoints, console, distribution)
     chief_first(distribution, lambda: _end(run, data, console) if distribution.is_chief else None)
@@ -142,6 +146,26 @@ def _say_where(config: TrainConfig, distribution: Distribution, console: Console
         console.print(
             f"{distribution.replicas} replicas{workers}, {config.batch_size // distribution.replicas} images each, "
             f"{config.batch_size} in all per step",
+            **PLAIN,
+        )
+
+
+def _say_memory(
+    training: keras.Model, model: ImageClassifier, data: Splits, distribution: Distribution, console: Console
+) -> None:
+    """Prints how much memory a step will take, and warns if there is not so much."""
+    batch_size = data.pipelines["train"].batch_size // distribution.replicas
+    if 4 * batch_size * math.prod(data.info.image_shape) < SMALL_BATCH:
+        return
+    passes = 1 + len(getattr(training, "views", ()))
+    found = estimate_memory(model, batch_size=batch_size, optimizer=training.optimizer, passes=passes)
+    console.print(f"memory, as estimated: {found}", **PLAIN)
+    free = None if tf.config.list_physical_devices("GPU") else free_memory()
+    if free is not None and found.step * distribution.replicas > free:
+        console.print(
+            f"A step takes some {found.step * distribution.replicas / 2**30:.1f} GB more, and {free / 2**30:.1f} GB "
+            "are free: less --batch-size with more --accumulate takes less.",
+            style="yellow",
             **PLAIN,
         )
 

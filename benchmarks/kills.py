@@ -1,0 +1,116 @@
+"""Kills trainings at random moments, long: every restart goes on, and the end is that of a training left in peace.
+
+    python benchmarks/kills.py --kills 30
+
+Real processes are ended by SIGKILL: while they start, in the steps of an epoch and while a state is written. After
+each kill every saved state, the best model and the history are read. The moments follow from a seed, which is printed;
+`--seed` repeats them.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import random
+import signal
+import sys
+import tempfile
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import tiny_model  # noqa: E402, F401  registers its layers for reading
+from interrupted import Moment, Trainings, end_at  # noqa: E402
+
+from pipelines.checkpointing import Checkpoints  # noqa: E402
+from pipelines.checksums import what_is_wrong  # noqa: E402
+from pipelines.run_folder import RunFolder  # noqa: E402
+
+KINDS = ("step", "step", "save", "save", "start")
+SAME = ("history.csv", "operating_point.json", "calibration.json", "splits.csv", "leakage.csv")
+
+
+def words(run: pathlib.Path, epochs: int) -> list[str]:
+    line = f"train --data phantom --model tiny_net --run {run} --epochs {epochs} --save-steps 2 --ema 0.9"
+    return [*line.split(), *"--image-size 16 --batch-size 8 --source-option images=60 --source-option size=16".split()]
+
+
+def read_everything(run: pathlib.Path) -> int:
+    """Reads all that the run folder holds and returns how many states it has."""
+    states = [path for path in (run / "checkpoints").glob("[0-9]*")]
+    broken = [f"{path}: {wrong}" for path in states if (wrong := what_is_wrong(path))]
+    if broken:
+        raise SystemExit(f"corrupt: {broken}")
+    if (run / "model.keras").exists():
+        keras.models.load_model(run / "model.keras", compile=False)
+        pd.read_csv(run / "history.csv")
+    return len(states)
+
+
+def differences(run: pathlib.Path, whole: pathlib.Path, epochs: int) -> list[str]:
+    """Returns what differs, in any bit, between the ends of two trainings."""
+    found = [name for name in SAME if (run / name).read_bytes() != (whole / name).read_bytes()]
+    for mine, other in zip(*(end_weights(folder, epochs) for folder in (run, whole)), strict=True):
+        if not np.array_equal(mine, other):
+            found.append("weights")
+    return sorted(set(found))
+
+
+def end_weights(run: pathlib.Path, epochs: int) -> list[np.ndarray]:
+    best = keras.models.load_model(run / "model.keras", compile=False).get_weights()
+    return [*best, *np.load(run / f"checkpoints/{epochs:05d}/variables.npz").values()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=3, help="Trainings among which the kills are shared.")
+    parser.add_argument("--seed", type=int, default=None)
+    arguments = parser.parse_args()
+    seed = int.from_bytes(os.urandom(4), "big") if arguments.seed is None else arguments.seed
+    console, chance, started = Console(), random.Random(seed), time.monotonic()
+    console.print(f"--seed {seed}")
+    kills = -(-arguments.kills // arguments.runs)
+    epochs = 3 * kills  # A start saves at most six states before it is killed, three an epoch.
+    seen = collections.Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        trainings, whole = Trainings(folder / "errors.txt"), folder / "whole"
+        trainings.start(words(whole, epochs))
+        if trainings.wait():
+            raise SystemExit(trainings.errors.read_text())
+        for number in range(arguments.runs):
+            run = folder / f"run{number}"
+            for kill in range(kills):
+                kind = chance.choice(KINDS)
+                code = end_at(Moment(kind, chance.random()), trainings, words(run, epochs), run)
+                if code != -signal.SIGKILL:
+                    raise SystemExit(f"ended by {code} before it was killed: {trainings.errors.read_text()}")
+                seen[kind] += 1
+                seen["left half a state"] += any((run / "checkpoints").glob(".*"))
+                newest = Checkpoints(RunFolder(run)).newest()
+                seen["in the middle of an epoch"] += bool(newest and "-" in newest.name)
+                states = read_everything(run)
+                stands = newest.name if newest else "nothing saved"
+                console.print(f"training {number + 1}, kill {kill + 1}: {kind}, {stands}, {states} states whole")
+            trainings.start(words(run, epochs))
+            if trainings.wait():
+                raise SystemExit(trainings.errors.read_text())
+            read_everything(run)
+            if found := differences(run, whole, epochs):
+                raise SystemExit(f"training {number + 1} ended otherwise than the uninterrupted one: {found}")
+            console.print(f"training {number + 1}: equal to the bit")
+        trainings.close()
+    total = sum(seen[kind] for kind in set(KINDS))
+    console.print(f"{total} kills in {arguments.runs} trainings of {epochs} epochs: {dict(seen)}", soft_wrap=True)
+    console.print(f"every end equal to the bit, nothing corrupt; {time.monotonic() - started:.0f} s", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

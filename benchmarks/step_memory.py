@@ -1,0 +1,80 @@
+"""Memory and time of a training step, measured in a process of its own, beside what was estimated before it.
+
+    python benchmarks/step_memory.py --models vit_b16 dualattendmed --batch 4 --accumulate 1 4
+
+The peak is the resident memory of the whole process; a step is one small batch, also where gradients are accumulated.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from medkeras import models, tasks
+from pipelines.jobs.config import TrainConfig
+from pipelines.jobs.optimizer import build_optimizer
+from pipelines.memory_estimate import estimate_memory
+
+
+def measure(name: str, batch: int, accumulate: int, steps: int) -> dict[str, float]:
+    """Trains a few steps on noise in this process and returns gigabytes and seconds."""
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(0)
+    model = models.create(name, input_shape=models.preset(name).input_shape, num_classes=2)
+    config = TrainConfig(data="phantom", model=name, run="unused", accumulate=accumulate)
+    optimizer = build_optimizer(config, model, steps_per_epoch=accumulate)
+    model.compile(optimizer, tasks.default_loss(model.task), jit_compile=False)
+    estimated = estimate_memory(model, batch_size=batch, optimizer=optimizer).total
+    images = np.random.default_rng(0).random((batch, *model.input_shape[1:]), np.float32)
+    times = []
+    for _ in range(1 + steps):
+        start = time.perf_counter()
+        model.train_on_batch(images, np.arange(batch) % 2)
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"estimated": estimated / 2**30, "peak": peak / 2**30, "seconds": float(np.median(times[1:]))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["vit_b16", "dualattendmed"])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--accumulate", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--one", action="store_true", help="Measure the first case here and print it as JSON.")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.models[0], arguments.batch, arguments.accumulate[0], arguments.steps)))
+        return
+    table = Table("model", "batch", "accumulate", "estimated, GB", "peak, GB", "peak / estimated", "seconds per step")
+    for name in arguments.models:
+        for accumulate in arguments.accumulate:
+            words = ["--one", "--models", name, "--accumulate", accumulate, "--batch", arguments.batch]
+            words += ["--steps", arguments.steps]
+            done = subprocess.run(
+                [sys.executable, pathlib.Path(__file__), *map(str, words)],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            found = json.loads(done.stdout.splitlines()[-1])
+            ratio = found["peak"] / found["estimated"]
+            numbers = f"{found['estimated']:.2f}", f"{found['peak']:.2f}", f"{ratio:.2f}", f"{found['seconds']:.2f}"
+            table.add_row(name, str(arguments.batch), str(accumulate), *numbers)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
