@@ -81,6 +81,14 @@ def test_a_call_changes_no_variable_and_rows_are_independent(exported):
     assert before and all(np.array_equal(a, b) for a, b in zip(before, loaded.variables, strict=True))
 
 
+def test_each_weight_is_written_once(exported):
+    model, saved, _ = exported
+    written = tf.train.list_variables(str(saved / "variables" / "variables"))
+    count = sum(int(np.prod(shape)) for name, shape in written if name.startswith(("variables/", "_all_variables/")))
+    assert count == sum(int(np.prod(variable.shape)) for variable in model.variables)
+    assert sum(int(np.prod(v.shape)) for v in tf.saved_model.load(str(saved)).variables) == count
+
+
 def test_labels_lie_beside_the_saved_model(exported):
     model, saved, _ = exported
     labels = json.loads((saved / "assets.extra" / "labels.json").read_text())

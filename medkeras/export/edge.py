@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from medkeras.export.explaining import attention_function, has_attention
-from medkeras.export.inference import EXPLAIN, INPUT, SIGNATURE, float32_model, inference_function
+from medkeras.export.inference import EXPLAIN, INPUT, SIGNATURE, float32_model, inference_function, new_archive
 from medkeras.models import ImageClassifier
 
 MAP_OUTPUTS = {"map", "probabilities"}
@@ -47,8 +47,7 @@ def export_edge_source(model: ImageClassifier, path: str | os.PathLike) -> pathl
         ['serving_default', 'explain']
     """
     model = float32_model(model)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
+    archive = new_archive(model)
     image = [keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name=INPUT)]
     # Of an endpoint that is called `serve`, the converter takes no second one.
     archive.add_endpoint(SIGNATURE, inference_function(model), input_signature=image)

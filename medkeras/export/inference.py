@@ -44,6 +44,16 @@ def float32_model(model: ImageClassifier) -> ImageClassifier:
     return copy
 
 
+def new_archive(model: ImageClassifier) -> keras.export.ExportArchive:
+    """Returns an archive for functions of a model, with its weights as `variables`.
+
+    `ExportArchive.track` would write each weight twice: as a Keras variable, and as the TensorFlow variable in it.
+    """
+    archive = keras.export.ExportArchive()
+    archive.add_variable_collection("variables", [variable.value for variable in model.variables])
+    return archive
+
+
 def inference_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]]:
     """Returns the function that is exported: images `(batch, *image_shape)` to a dict of `OUTPUTS`."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from medkeras.export.inference import INPUT, float32_model, inference_function, write_labels
+from medkeras.export.inference import INPUT, float32_model, inference_function, new_archive, write_labels
 from medkeras.export.signatures import endpoint
 from medkeras.export.warmup import WARMUP, write_warmup
 from medkeras.models.base import ImageClassifier
@@ -70,8 +70,7 @@ def export_saved_model(
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise ValueError(f"A SavedModel is written to a new or empty folder. Received: path={str(path)!r}")
     model = float32_model(model)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
+    archive = new_archive(model)
     image = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name=INPUT)
     archive.add_endpoint("serve", inference_function(model), input_signature=[image])
     for name in signatures:
