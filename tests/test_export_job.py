@@ -16,6 +16,7 @@ from rich.console import Console
 from medkeras.export import LiteRTModel
 from medkeras.uncertainty import LogitScaling
 from pipelines.jobs import export, model_store
+from pipelines.jobs.artefact import open_saved_model
 from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.export import export_run
 from pipelines.jobs.export_bounds import parse_bounds
@@ -147,14 +148,21 @@ def test_real_images_pass_the_comparison(run, real_data, tmp_path):
     assert report["saved_model"]["agreement"] == report["litert"]["agreement"] == 1.0
 
 
-def test_a_missed_bound_publishes_nothing(run, tmp_path, monkeypatch):
+def test_a_missed_bound_publishes_nothing_and_the_old_version_stays(run, tmp_path, monkeypatch):
     def missed(*args, **kwargs):
         raise ValueError("The litert export must agree with Keras to 0.0001. Received: logits that differ by 1")
 
+    old = export_run(run.path, tmp_path, formats=["saved_model"], samples=1, signatures=())["saved_model"]
+    before = files(tmp_path)
     monkeypatch.setattr(export, "compare", missed)
     with pytest.raises(ValueError, match="must agree"):
-        export_run(run.path, tmp_path, formats=["saved_model"], signatures=())
-    assert files(tmp_path) == []
+        export_run(run.path, tmp_path, formats=["saved_model", "litert"], signatures=())
+    for wrong in ({"name": "../lungs"}, {"formats": ["litert-int4"]}, {"data": str(tmp_path / "gone.npz")}):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            export_run(**({"run": run.path, "to": tmp_path} | wrong))
+    assert files(tmp_path) == before
+    assert open_saved_model(tmp_path / "lungs").model.task == "binary"  # Its checksums hold.
+    assert old == str(tmp_path / "lungs" / "1")
 
 
 def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):

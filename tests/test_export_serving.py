@@ -150,6 +150,30 @@ def test_what_is_no_image_is_refused_with_the_rule(served, data, words):
         ask(served, "serve_bytes", image_bytes=tf.constant([FILES["grey PNG"], data]))
 
 
+def test_no_image_gets_no_answer(served):
+    none = tf.zeros((0, 16, 16, 1))
+    counts = {"samples": tf.constant(2), "seed": tf.constant(0)}
+    asked = {
+        "serving_default": {"image": none},
+        "uncertainty": {"image": none, **counts},
+        "serve_bytes": {"image_bytes": tf.zeros((0,), tf.string)},
+    }
+    for name, inputs in asked.items():
+        found = ask(served, name, **inputs)
+        wanted = served.signatures[name].structured_outputs
+        assert {key: value.shape for key, value in found.items()} == {
+            key: (0, *value.shape[1:]) for key, value in wanted.items()
+        }
+
+
+def test_an_image_of_another_shape_is_refused(served):
+    counts = {"samples": tf.constant(2), "seed": tf.constant(0)}
+    for name, more in (("serving_default", {}), ("explain", {}), ("uncertainty", counts)):
+        for shape in ((1, 8, 8, 1), (1, 20, 16, 1), (1, 16, 16, 3)):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected shape"):
+                ask(served, name, image=tf.zeros(shape), **more)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     """Resizing to 28 pixels of one and of three channels, traced once each."""

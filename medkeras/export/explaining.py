@@ -136,8 +136,10 @@ def _on_image(model: ImageClassifier, name: str, maps: Any) -> Any:
     for cells, pixels in zip(maps.shape[1:], model.image_shape[:-1], strict=True):
         places = np.arange(pixels) / stride if stride else (np.arange(pixels) + 0.5) * cells / pixels - 0.5
         distances = np.abs(np.clip(places, 0, cells - 1) - np.arange(cells)[:, None])
-        # A constant matrix, which int8 can hold; the axis done goes to the end, so that the next one is the first.
-        maps = ops.tensordot(maps, np.maximum(1 - distances, 0).astype("float32"), axes=[[1], [0]])
+        # A constant, which int8 can hold; with an axis of its own for the batch, which may be empty.
+        weights = np.maximum(1 - distances, 0).astype("float32")[None]
+        # The axis done goes to the end, so that the next one is the first.
+        maps = ops.matmul(ops.moveaxis(maps, 1, -1), weights)
     return maps
 
 

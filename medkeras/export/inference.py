@@ -54,6 +54,20 @@ def new_archive(model: ImageClassifier) -> keras.export.ExportArchive:
     return archive
 
 
+def guarded(function: Callable[..., dict[str, Any]], model: ImageClassifier) -> Callable[..., dict[str, Any]]:
+    """Returns a function of images that refuses, in its graph, images of another shape than the model's.
+
+    A server does not compare what it is sent with the shape of a signature, and a graph may answer a smaller image.
+    """
+
+    def answer(image: Any, *more: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        return function(tf.ensure_shape(image, (None, *model.image_shape)), *more)
+
+    return answer
+
+
 def inference_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]]:
     """Returns the function that is exported: images `(batch, *image_shape)` to a dict of `OUTPUTS`."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from medkeras.export.inference import INPUT, float32_model, inference_function, new_archive, write_labels
+from medkeras.export.inference import INPUT, float32_model, guarded, inference_function, new_archive, write_labels
 from medkeras.export.signatures import endpoint
 from medkeras.export.warmup import WARMUP, write_warmup
 from medkeras.models.base import ImageClassifier
@@ -72,7 +72,7 @@ def export_saved_model(
     model = float32_model(model)
     archive = new_archive(model)
     image = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name=INPUT)
-    archive.add_endpoint("serve", inference_function(model), input_signature=[image])
+    archive.add_endpoint("serve", guarded(inference_function(model), model), input_signature=[image])
     for name in signatures:
         function, specs = endpoint(name, model, steps=steps)
         archive.add_endpoint(name, tf.function(function, specs, autograph=False))

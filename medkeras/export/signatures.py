@@ -6,7 +6,7 @@ from typing import Any
 from medkeras.explain import map_names
 from medkeras.export.explaining import explain_function
 from medkeras.export.files import files_function
-from medkeras.export.inference import INPUT
+from medkeras.export.inference import INPUT, guarded
 from medkeras.export.sampling import can_sample, uncertainty_function
 from medkeras.models import ImageClassifier
 
@@ -56,8 +56,8 @@ def endpoint(
     if name == "serve_bytes":
         return files_function(model, steps=steps), [tf.TensorSpec((None,), tf.string, name=BYTES)]
     if name == "explain":
-        return explain_function(model), [image]
+        return guarded(explain_function(model), model), [image]
     if name == "uncertainty":
         counts = [tf.TensorSpec((), tf.int32, name=each) for each in ("samples", "seed")]
-        return uncertainty_function(model), [image, *counts]
+        return guarded(uncertainty_function(model), model), [image, *counts]
     raise ValueError(f"A signature is one of {', '.join(SIGNATURES)}. Received: {name!r}")
