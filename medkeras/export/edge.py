@@ -3,10 +3,9 @@
 import os
 import pathlib
 
-import keras
-
 from medkeras.export.explaining import attention_function, has_attention
-from medkeras.export.inference import EXPLAIN, INPUT, SIGNATURE, float32_model, inference_function, new_archive
+from medkeras.export.functions import image_spec, write_functions
+from medkeras.export.inference import EXPLAIN, SIGNATURE, float32_model, inference_function
 from medkeras.models import ImageClassifier
 
 MAP_OUTPUTS = {"map", "probabilities"}
@@ -47,13 +46,10 @@ def export_edge_source(model: ImageClassifier, path: str | os.PathLike) -> pathl
         ['serving_default', 'explain']
     """
     model = float32_model(model)
-    archive = new_archive(model)
-    image = [keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name=INPUT)]
-    # Of an endpoint that is called `serve`, the converter takes no second one.
-    archive.add_endpoint(SIGNATURE, inference_function(model), input_signature=image)
+    functions = {SIGNATURE: inference_function(model)}
     if has_attention(model):
-        archive.add_endpoint(EXPLAIN, attention_function(model), input_signature=image)
-    archive.write_out(path, verbose=False)
+        functions[EXPLAIN] = attention_function(model)
+    write_functions(path, model, {name: (function, [image_spec(model)]) for name, function in functions.items()})
     return pathlib.Path(path)
 
 

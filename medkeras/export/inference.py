@@ -44,16 +44,6 @@ def float32_model(model: ImageClassifier) -> ImageClassifier:
     return copy
 
 
-def new_archive(model: ImageClassifier) -> keras.export.ExportArchive:
-    """Returns an archive for functions of a model, with its weights as `variables`.
-
-    `ExportArchive.track` would write each weight twice: as a Keras variable, and as the TensorFlow variable in it.
-    """
-    archive = keras.export.ExportArchive()
-    archive.add_variable_collection("variables", [variable.value for variable in model.variables])
-    return archive
-
-
 def guarded(function: Callable[..., dict[str, Any]], model: ImageClassifier) -> Callable[..., dict[str, Any]]:
     """Returns a function of images that refuses, in its graph, images of another shape than the model's.
 

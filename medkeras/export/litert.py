@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,7 +105,10 @@ def _one_by_one(images: Any, signatures: list[str]) -> Iterator[tuple[str, dict[
 
 def _convert(converter: Any) -> bytes:
     try:
-        return converter.convert()
+        with warnings.catch_warnings():
+            # The converter's own use of an interpreter that TensorFlow deprecates.
+            warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter", category=UserWarning)
+            return converter.convert()
     except Exception as error:
         foreign = re.findall(r"TF (?:Select|Custom) ops: (.+)", str(error))
         reason = f"that needs {', '.join(foreign)}" if foreign else str(error).strip().splitlines()[-1]

@@ -5,9 +5,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
-
-from medkeras.export.inference import INPUT, float32_model, guarded, inference_function, new_archive, write_labels
+from medkeras.export.functions import image_spec, write_functions
+from medkeras.export.inference import SIGNATURE, float32_model, guarded, inference_function, write_labels
 from medkeras.export.signatures import endpoint
 from medkeras.export.warmup import WARMUP, write_warmup
 from medkeras.models.base import ImageClassifier
@@ -64,19 +63,13 @@ def export_saved_model(
         >>> sorted(p.name for p in folder.iterdir())
         ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """
-    import tensorflow as tf
-
     path = pathlib.Path(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise ValueError(f"A SavedModel is written to a new or empty folder. Received: path={str(path)!r}")
     model = float32_model(model)
-    archive = new_archive(model)
-    image = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name=INPUT)
-    archive.add_endpoint("serve", guarded(inference_function(model), model), input_signature=[image])
-    for name in signatures:
-        function, specs = endpoint(name, model, steps=steps)
-        archive.add_endpoint(name, tf.function(function, specs, autograph=False))
-    archive.write_out(path, verbose=False)
+    served = guarded(inference_function(model), model), [image_spec(model)]
+    others = {name: endpoint(name, model, steps=steps) for name in signatures}
+    write_functions(path, model, {SIGNATURE: served, **others}, also={"serve": SIGNATURE})
     labels = path / LABELS
     labels.parent.mkdir()
     write_warmup(path / WARMUP, model, signatures)
