@@ -208,7 +208,7 @@ def test_bad_input_is_one_line(run, tmp_path, capfd):
     small, good = ["--smallest", 16], ["--upscaler", "bicubic"]
     for arguments, text in (
         ([tmp_path, image, *good], "A run folder holds config.yaml"),
-        ([plain.path, image, *good], "has none"),
+        ([plain.path, image, *good], "has no explain point"),
         ([run.path, image, *good, "--map", "evidence"], "map='evidence'"),
         ([run.path, image, "--upscaler", "no/where"], "https://huggingface.co/no/where"),
         ([run.path, image, "--upscaler", tmp_path], "unet/config.json"),

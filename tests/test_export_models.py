@@ -25,7 +25,7 @@ def test_exports_equal_keras_with_builtin_operators(name, options, tmp_path):
     # A model's own map needs a conversion of its own, and both signatures share the weights.
     file = export_litert(model if explains else saved, tmp_path / "model.tflite")
     check_builtin(file)
-    assert file.stat().st_size < 1.5 * 4 * model.count_params() + 60_000
+    assert file.stat().st_size < 1.5 * 4 * model.count_params() + 100_000  # not twice the weights
     # Nine images run as a batch of eight and a batch of one.
     report = compare(model, x, saved_model=saved, litert=file)
     assert report["saved_model"]["agreement"] == report["litert"]["agreement"] == 1.0

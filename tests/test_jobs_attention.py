@@ -14,13 +14,13 @@ from tiny_model import tiny_models  # noqa: F401  registers its models for each 
 from medkeras.evaluation import choose_operating_point
 from medkeras.models import DualAttendMed, backbones, two_stage
 from medkeras.models.dualattendmed.training import WEIGHTS
-from pipelines.callbacks import SaveEpochs
 from pipelines.cli import main
 from pipelines.jobs.build import build_training, weighted
 from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.train import train, write_beginning
 from pipelines.jobs.trained import load_model, predict_records
+from pipelines.saving import SaveState
 
 SMALL = {
     "data": "phantom",
@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     options = {"mask": True, "weights": {"alignment": 0.2}, "crop_threshold": [0.3, 0.5]}
     changes = {"training_options": options, "balance": "class-weights", "augment": "standard"}
-    save = SaveEpochs.on_epoch_end
+    save = SaveState.on_epoch_end
 
     def keep_a_copy(self, epoch, logs=None):
         save(self, epoch, logs)
@@ -55,7 +55,7 @@ def runs(tmp_path_factory):
             shutil.copytree(folder / "whole", folder / "killed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SaveEpochs, "on_epoch_end", keep_a_copy)
+        patch.setattr(SaveState, "on_epoch_end", keep_a_copy)
         whole = train(small(folder / "whole", **changes))
     assert len(pd.read_csv(folder / "killed" / "history.csv")) == 1
     return whole, train(small(folder / "killed", **changes))

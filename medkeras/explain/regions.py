@@ -221,8 +221,8 @@ def default_map(model: ImageClassifier) -> str:
         if name in map_names(model):
             return name
     raise ValueError(
-        f"`{model.name}` has no explain point `attention` or `features`; name another. "
-        f"Received: one of {sorted(model.explain_points)}"
+        f"`{model.name}` has no explain point `attention` or `features`; name one of {', '.join(map_names(model))}. "
+        "Received: no map"
     )
 
 

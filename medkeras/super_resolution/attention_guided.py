@@ -70,8 +70,6 @@ def check_map(model: ImageClassifier, name: str | None) -> str:
         raise ValueError(f"Only images are enhanced, no volumes. Received: a model of {model.image_shape}")
     own = list(MAPS) if isinstance(model, ViT) else []
     known = [*own, *map_names(model)]
-    if not known:
-        raise ValueError(f"Regions are chosen by a map of the model, but `{model.name}` has none. Received: map={name}")
     name = name or (own[0] if own else default_map(model))
     if name not in known:
         raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
