@@ -15,6 +15,7 @@ from rich.table import Table
 from pipelines import cli_options as options
 from pipelines.cli_console import starting
 from pipelines.cli_enhance import enhance
+from pipelines.cli_explain import explain
 from pipelines.cli_export import export
 from pipelines.cli_launch import launch
 from pipelines.cli_localize import localize
@@ -279,43 +280,7 @@ def compare(
 app.command(epilog="Example: medkeras predict runs/first scans/ --out predictions.csv")(predict)
 
 
-@app.command(epilog="Example: medkeras explain runs/first scan.png --out maps")
-def explain(
-    run: options.Run,
-    inputs: Annotated[
-        list[pathlib.Path] | None,
-        typer.Argument(metavar="[INPUT...]", help="Image files, folders or .npz files; test images by default."),
-    ] = None,
-    out: Annotated[pathlib.Path | None, typer.Option(help="Folder of the pictures; RUN/explain by default.")] = None,
-    data: options.OtherSource = None,
-    samples: Annotated[int, typer.Option(help="Images to draw where no INPUT is given.")] = 12,
-    seed: options.Seed = 0,
-    method: Annotated[
-        str | None, typer.Option(help="Draw the map of one method: grad_cam, occlusion, ... (docs/explanation.md).")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Class of the maps; the most probable by default.")] = None,
-    faithfulness: Annotated[
-        bool, typer.Option(help="Measure the method's maps: deletion, insertion, shuffled weights.")
-    ] = False,
-) -> None:
-    """Show where a run looked, and what its pathways see; or the maps of one method."""
-    with starting() as console:
-        from pipelines.jobs.explain import explain_run
-
-        explain_run(
-            run,
-            inputs or (),
-            out,
-            data=data,
-            samples=samples,
-            seed=seed,
-            method=method,
-            target=target,
-            faithfulness=faithfulness,
-            console=console,
-        )
-
-
+app.command(epilog="Example: medkeras explain runs/first scan.png --out maps")(explain)
 app.command(epilog="Example: medkeras localize runs/first --samples 20")(localize)
 app.command(epilog="Example: medkeras enhance runs/first scans/ --upscaler ldm --out enhanced")(enhance)
 app.command(

@@ -8,7 +8,7 @@ import typer
 
 from pipelines import cli_options as options
 from pipelines.cli_console import starting
-from pipelines.cli_options import DATA, OUTPUT, option
+from pipelines.cli_options import DATA, OUTPUT, Shown, option
 
 REGIONS, UPSCALING, STUDY = "Regions", "Upscaling", "Study"
 
@@ -62,7 +62,7 @@ def enhance(
         str | None, option(DATA, "all, train, val or test, of the run's own data or of --data.", metavar="SPLIT")
     ] = None,
     source_options: Mapping[str, Any] = options.NONE_GIVEN,
-    samples: Annotated[int, option(OUTPUT, "Images to draw.")] = 12,
+    samples: Shown = 12,
     experiment: Annotated[
         bool,
         option(

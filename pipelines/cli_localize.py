@@ -27,7 +27,10 @@ def localize(
     mirrored: Annotated[
         bool, typer.Option("--mirrored", help="Take the mean map of all mirror images, for 4 times the cost.")
     ] = False,
-    samples: Annotated[int, typer.Option(help="Images to draw.")] = 12,
+    samples: options.Shown = 12,
+    opacity: options.Opacity = 0.8,
+    contours: options.Contours = None,
+    pixel_spacing: options.PixelSpacing = None,
     source_options: Mapping[str, Any] = options.NONE_GIVEN,
     seed: options.Seed = 0,
 ) -> None:
@@ -43,6 +46,7 @@ def localize(
             threshold=threshold,
             mirrored=mirrored,
             samples=samples,
+            appearance=options.appearance(opacity, contours, pixel_spacing),
             seed=seed,
             console=console,
             **source_options,

@@ -6,10 +6,13 @@ import pathlib
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
+
+if TYPE_CHECKING:
+    from medkeras.explain import Appearance
 
 DATA, TRAINING, DEVICES, OUTPUT, SURENESS = "Data", "Training", "Devices", "Output", "How sure"
 
@@ -35,6 +38,20 @@ Members = Annotated[
 ]
 SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."
 Source = Annotated[str, option(DATA, SOURCE_HELP, "--data", metavar="SOURCE")]
+Shown = Annotated[int, option(OUTPUT, "Images to draw.", "--samples")]
+Opacity = Annotated[float, option(OUTPUT, "Of a map where it is largest, from 0 to 1.")]
+Contours = Annotated[
+    list[float] | None,
+    option(OUTPUT, "Share of a map's maximum at which a line is drawn on it, as 0.5; repeatable.", "--contour"),
+]
+PixelSpacing = Annotated[
+    str | None,
+    option(
+        OUTPUT,
+        "Millimetres from pixel to pixel of the stored image along each axis; by default as its file says, else equal.",
+        metavar="[D,]H,W",
+    ),
+]
 OtherSource = Annotated[
     str | None, option(DATA, "Another source; the run's own by default.", "--data", metavar="SOURCE")
 ]
@@ -175,6 +192,25 @@ def image_size(text: str | None) -> int | tuple[int, ...] | None:
         raise ValueError(f"--image-size must be N, HxW or DxHxW, in pixels. Received: {text}")
     sizes = tuple(int(n) for n in text.split("x"))
     return sizes[0] if len(sizes) == 1 else sizes
+
+
+def appearance(opacity: float, contours: Sequence[float] | None, pixel_spacing: str | None) -> "Appearance":
+    """Returns how maps are drawn.
+
+    Raises:
+        ValueError: If a value is out of its range, or the spacing is no numbers.
+
+    Example:
+        >>> appearance(0.5, [0.5], "3,0.7,0.7")
+        Appearance(opacity=0.5, contours=(0.5,), spacing=(3.0, 0.7, 0.7))
+    """
+    from medkeras.explain import Appearance
+
+    try:
+        spacing = None if pixel_spacing is None else tuple(float(part) for part in pixel_spacing.split(","))
+    except ValueError as error:
+        raise ValueError(f"--pixel-spacing must be numbers, as 3,0.7,0.7. Received: {pixel_spacing}") from error
+    return Appearance(opacity=opacity, contours=tuple(contours or ()), spacing=spacing)
 
 
 def fractions(text: str) -> tuple[float, ...]:

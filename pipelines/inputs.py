@@ -17,12 +17,14 @@ from pipelines.npz_file import read_npz
 from pipelines.preprocess import preprocess as preprocessed
 from pipelines.records import Records
 from pipelines.sources.dicom_file import is_dicom
+from pipelines.sources.dicom_header import read_header
 from pipelines.sources.dicom_image import read_dicom
 from pipelines.sources.images import IMAGE_SUFFIXES, files_below, is_image
 from pipelines.sources.volume import is_volume
 from pipelines.sources.volume_view import VolumeView
 
 Reader = Callable[[], np.ndarray]
+Spacing = Callable[[], tuple[float, ...] | None]
 OF_VOLUMES = tuple(field.name for field in dataclasses.fields(VolumeView))
 OF_DICOM, OF_IMAGES = ("window", "frame", "max_pixels"), ("max_pixels",)
 
@@ -64,7 +66,7 @@ def open_inputs(
         readers |= _readers(path, options or {})
     if not readers:
         raise ValueError("There must be an image to read. Received: no input")
-    names, read = list(readers), list(readers.values())
+    names, (read, spacing) = list(readers), zip(*readers.values(), strict=True)
     shape = (len(names), model.num_classes) if is_multilabel(model.task) else (len(names),)
     records = Records(
         name=f"{len(names)} images",
@@ -74,12 +76,13 @@ def open_inputs(
         labels=np.zeros(shape, np.float32 if is_multilabel(model.task) else np.int32),
         read=lambda i: read[i](),
         rank=rank,
+        read_spacing=lambda i: spacing[i](),
     )
     return preprocessed(records, preprocess) if preprocess else records
 
 
-def _readers(path: pathlib.Path, options: Mapping[str, Any]) -> dict[str, Reader]:
-    """Returns the images at a path by name, each as a function that reads it."""
+def _readers(path: pathlib.Path, options: Mapping[str, Any]) -> dict[str, tuple[Reader, Spacing]]:
+    """Returns the images at a path by name, each as functions that read it and its spacing."""
     if path.is_dir():
         files = [path / name for name in files_below(str(path)) if _is_input(path / name)]
         if not files:
@@ -95,13 +98,19 @@ def _is_input(path: pathlib.Path) -> bool:
     return is_image(path.name) or is_volume(path.name) or is_dicom(path)
 
 
-def _reader(path: pathlib.Path, options: Mapping[str, Any]) -> Reader:
-    """Returns the function that reads a file as the source of its kind would with these options."""
+def _reader(path: pathlib.Path, options: Mapping[str, Any]) -> tuple[Reader, Spacing]:
+    """Returns the functions that read a file as the source of its kind would with these options, and its spacing."""
     if is_volume(path.name):
-        return functools.partial(VolumeView(**_some(options, OF_VOLUMES)).read, path)
+        view = VolumeView(**_some(options, OF_VOLUMES))
+        return functools.partial(view.read, path), functools.partial(view.spacing_of, path)
     if is_dicom(path):
-        return functools.partial(read_dicom, path, **_some(options, OF_DICOM))
-    return functools.partial(read_image, path, **_some(options, OF_IMAGES))
+        read = functools.partial(read_dicom, path, **_some(options, OF_DICOM))
+        return read, lambda: read_header(path, frame=options.get("frame")).spacing
+    return functools.partial(read_image, path, **_some(options, OF_IMAGES)), _unknown
+
+
+def _unknown() -> None:
+    """Returns the spacing of an image whose file does not say it."""
 
 
 def reading_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,12 +127,12 @@ def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: options[name] for name in names if name in options}
 
 
-def _array_readers(path: pathlib.Path) -> dict[str, Reader]:
+def _array_readers(path: pathlib.Path) -> dict[str, tuple[Reader, Spacing]]:
     arrays = read_npz(path, lambda name: name == "images" or name.endswith("_images"))
     if not arrays:
         raise ValueError(f"Cannot read {path}: it holds no array `images` or `*_images`")
     return {
-        f"{path}#{key}_{i}": functools.partial(np.asarray, image)
+        f"{path}#{key}_{i}": (functools.partial(np.asarray, image), _unknown)
         for key, images in arrays.items()
         for i, image in enumerate(images)
     }

@@ -30,6 +30,8 @@ class Records:
         read_mask: Record index to a boolean lesion mask on the image's grid, where the source has masks.
         read_shape: Record index to the stored shape with channels, `(H, W, C)` or `(D, H, W, C)`, where the
             source knows it without decoding; see `pipelines.decode.stored_shapes`.
+        read_spacing: Record index to the millimetres from pixel to pixel of the stored image along each axis, or None
+            where its file is silent, where the source knows of it.
         fingerprint: Record index to a short string that changes when the stored image does (a file's size and
             time, say), so that a cache knows what it holds; None where the source cannot tell.
         train_labels: Labels to train with where they differ from what is known, float32 `(n, labels)` with
@@ -45,6 +47,7 @@ class Records:
     rank: int = 2
     read_mask: Callable[[int], np.ndarray] | None = None
     read_shape: Callable[[int], tuple[int, ...]] | None = None
+    read_spacing: Callable[[int], tuple[float, ...] | None] | None = None
     fingerprint: Callable[[int], str] | None = None
     train_labels: np.ndarray | None = None
 
@@ -80,6 +83,7 @@ class Records:
             read=chosen(self.read),
             read_mask=chosen(self.read_mask),
             read_shape=chosen(self.read_shape),
+            read_spacing=chosen(self.read_spacing),
             fingerprint=chosen(self.fingerprint),
         )
 

@@ -7,7 +7,15 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.patches import Circle, Rectangle
 
-from medkeras.explain import Explanation, Fixations, explanation_figure, field_radius, receptive_field_figure
+from medkeras.explain import (
+    Appearance,
+    Explanation,
+    Fixations,
+    explanation_figure,
+    field_radius,
+    maps_figure,
+    receptive_field_figure,
+)
 from medkeras.explain.planes import planes_through
 from medkeras.explain.receptive_field import centre_of_mass
 
@@ -132,6 +140,97 @@ def test_a_volume_is_cut_through_the_maximum_or_the_last_fixation():
     silent = explanation((8, 10, 12), count=1, class_map=np.zeros((1, 8, 10, 12), "float32"))
     first = np.rint(silent.fixations.places[0, -1, 0]).astype(int)
     assert explanation_figure(silent).subfigs[0].axes[0].get_ylabel() == f"axial {first}"
+
+
+def extent(ax):
+    """Width and height of a panel as it is drawn, in inches."""
+    ax.figure.figure.draw_without_rendering()
+    box = ax.bbox.transformed(ax.figure.figure.dpi_scale_trans.inverted())
+    return box.width, box.height
+
+
+def test_a_volume_is_drawn_in_its_true_proportions():
+    # A ball of 8 mm in voxels of 4 x 2 x 1 mm.
+    spacing, grid = (4.0, 2.0, 1.0), (10, 20, 40)
+    places = np.stack(np.meshgrid(*(np.arange(n) * d for n, d in zip(grid, spacing, strict=True)), indexing="ij"))
+    mask = np.linalg.norm(places - np.array([16, 20, 20])[:, None, None, None], axis=0) <= 8
+    figure = maps_figure(
+        np.ones((1, *grid, 1)), {"a": mask[None]}, masks=[mask], appearance=Appearance(spacing=spacing)
+    )
+    axes = figure.subfigs[0].axes
+    assert [ax.get_ylabel() for ax in axes[::2]] == ["axial 4", "coronal 10", "sagittal 20"]
+    # Its 5, 9 and 17 voxels along depth, height and width, in mm.
+    sides = {"axial": (18, 17), "coronal": (20, 17), "sagittal": (20, 18)}
+    for ax, (down, across) in zip(axes, np.repeat(list(sides.values()), 2, axis=0), strict=True):
+        width, height = extent(ax)
+        assert height / width == pytest.approx(1.0, abs=0.01)  # 40 mm to each side.
+        (outline,) = ax.collections
+        corners = ax.transData.transform(outline.get_datalim(ax.transData).get_points())
+        assert np.ptp(corners, axis=0) / (ax.bbox.width / 40) == pytest.approx((across, down), abs=0.1)
+    even = maps_figure(np.ones((1, *grid, 1)), {"a": mask[None]}).subfigs[0].axes
+    assert [round(np.divide(*extent(ax)), 2) for ax in even[::2]] == [2, 4, 2]
+
+
+def test_opacity_and_contours():
+    told = explanation((12, 12), count=1)
+    told.class_map[:] = np.linspace(0, 1, 12)[None, :, None]
+    for opacity in (0.0, 0.5):
+        ax = explanation_figure(told, appearance=Appearance(opacity=opacity)).subfigs[0].axes[3]
+        assert ax.images[1].get_alpha().max() == pytest.approx(opacity) and not ax.collections
+    ax = explanation_figure(told, appearance=Appearance(contours=(0.5,))).subfigs[0].axes[3]
+    (line,) = ax.collections
+    _, top, _, bottom = line.get_datalim(ax.transData).extents
+    assert top == pytest.approx(5.5) and bottom == pytest.approx(11.5)  # Half of the maximum, closed at the border.
+    assert (
+        not explanation_figure(
+            explanation((12, 12), class_map=np.zeros((1, 12, 12)), count=1), appearance=Appearance(contours=(0.5,))
+        )
+        .subfigs[0]
+        .axes[3]
+        .collections
+    )
+
+
+def test_several_maps_of_an_image_stand_side_by_side():
+    images, mask = uniform(2, 12, 16, 3), np.zeros((12, 16), bool)
+    mask[3:6, 4:9] = True
+    figure = maps_figure(
+        images, {"a": uniform(2, 12, 16), "b": -uniform(2, 12, 16)}, names=["x", "y"], masks=[mask, None]
+    )
+    assert [part.get_suptitle() for part in figure.subfigs] == ["x", "y"]
+    first, second = ([ax for ax in part.axes] for part in figure.subfigs)
+    assert [ax.get_title() for ax in first] == ["image", "a", "b"]
+    assert all(len(ax.collections) == 1 for ax in first) and not any(ax.collections for ax in second)
+    assert [len(ax.texts) for ax in second] == [0, 0, 1]  # A map that is negative everywhere says so.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"opacity": 1.5}, "opacity=1.5"),
+        ({"contours": (0.5, 1.0)}, "contours="),
+        ({"spacing": (1.0, 0.0)}, "spacing="),
+        ({"spacing": (1.0, np.nan)}, "spacing="),
+        ({"spacing": (1.0, 1.0, 1.0)}, "each of 2 axes"),
+    ],
+)
+def test_bad_appearance_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        maps_figure(np.ones((1, 8, 8, 1)), {"a": np.ones((1, 8, 8))}, appearance=Appearance(**options))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"maps": {}}, "a map to draw"),
+        ({"maps": {"a": np.ones((1, 8, 9))}}, "of shape"),
+        ({"names": ["x", "y"]}, "2 names"),
+        ({"masks": [np.ones((4, 4), bool)]}, "image grid"),
+    ],
+)
+def test_maps_of_other_images_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        maps_figure(np.ones((1, 8, 8, 1)), **{"maps": {"a": np.ones((1, 8, 8))}} | given)
 
 
 @pytest.mark.parametrize(("grid", "rows"), [((20, 24), 1), ((12, 14, 16), 3)])

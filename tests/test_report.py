@@ -383,6 +383,34 @@ def test_the_checklist_asks_for_all_that_authors_can_write(written):
     assert [a.state for a in without if a.item.section == "subgroups"] == ["not answered by this run"]
 
 
+def test_the_checklist_has_every_number_of_both():
+    def numbers(text):
+        for part in filter(None, text.split(", ")):
+            first, _, last = part.partition(" to ")
+            if first.isdigit():
+                yield from map(str, range(int(first), int(last or first) + 1))
+            else:
+                yield from (first[:-1] + chr(k) for k in range(ord(first[-1]), ord((last or first)[-1]) + 1))
+
+    claim = [number for item in ITEMS for number in numbers(item.claim)]
+    assert sorted(claim, key=int) == [str(n) for n in range(1, 45) if n != 2]
+    lettered = {
+        3: "abc",
+        5: "ab",
+        6: "abc",
+        8: "abc",
+        9: "abc",
+        12: "abcdefg",
+        18: "abcdef",
+        20: "abc",
+        23: "ab",
+        27: "abc",
+    }
+    tripod = {f"{n}{letter}" for n in range(1, 28) for letter in lettered.get(n, [""])}
+    assert len(tripod) == 52
+    assert {number for item in ITEMS for number in numbers(item.tripod)} == tripod - {"2", "12f", "24"}
+
+
 def test_pictures_are_chosen_by_rule():
     rng = np.random.default_rng(0)
     wrong, unsure, patients = rng.random(60) < 0.3, rng.random(60), np.arange(60) // 3
@@ -414,6 +442,8 @@ def test_a_picture_holds_image_map_and_outline():
     assert overlay[:, :300, 3].max() == 0
     places = np.array([[float(x) for x in point.split(",")] for point in shown.outline[0].split()])
     assert np.allclose(places.min(0), [256, 7], atol=1.5) and np.allclose(places.max(0), [320, 13], atol=1.5)
+    tall = make_picture("wrong", "volume", (), image=image[:, :, :40], spacing=(3.0, 2.0, 1.0))
+    assert tall.size == (80, 40) and decoded(tall.image).shape == (80, 40, 3)
     plain = make_picture("wrong", "x", (), image=np.ones((4, 4, 3)))
     assert plain.overlay is None and plain.outline == () and decoded(plain.image).min() > 250
 

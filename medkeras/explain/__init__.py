@@ -3,6 +3,7 @@
 Everything here works from a model's explain points, or from its input and output alone; nobody names a layer.
 """
 
+from medkeras.explain.appearance import Appearance
 from medkeras.explain.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
 from medkeras.explain.explainable import explainable
 from medkeras.explain.explanation import Explanation, explain
@@ -18,6 +19,7 @@ from medkeras.explain.figures import explanation_figure
 from medkeras.explain.fixations import Fixations, fixations
 from medkeras.explain.input_gradients import integrated_gradients, smooth_grad
 from medkeras.explain.maps import activations, pathway_maps, resize_maps
+from medkeras.explain.maps_figure import maps_figure
 from medkeras.explain.methods import explanation_maps, methods_of
 from medkeras.explain.native import native_attention
 from medkeras.explain.occlusion import occlusion
@@ -27,6 +29,7 @@ from medkeras.explain.regions_figure import localization_figure
 from medkeras.explain.rollout import attention_maps, attention_rollout, relevance_map
 
 __all__ = [
+    "Appearance",
     "Curve",
     "Explanation",
     "Fixations",
@@ -53,6 +56,7 @@ __all__ = [
     "localization_figure",
     "localize",
     "map_names",
+    "maps_figure",
     "mark_regions",
     "methods_of",
     "native_attention",

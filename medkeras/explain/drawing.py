@@ -1,21 +1,25 @@
 """What the figures of explanations have in common: panels, overlays and outlines on planes of an image."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medkeras.explain.appearance import Appearance
 from medkeras.explain.planes import Plane, relative_heights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import SubFigure
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure, SubFigure
 
 LESION = "#00C896"
 CELL = 1.7  # Inches per panel.
 
 # A panel: its title, and what draws one plane of it.
 Panel = tuple[str, Callable[["Axes", Plane], None]]
+# A row of a figure: its title, its panels, and the planes of its image.
+Row = tuple[str, list[Panel], list[Plane]]
 
 
 def displayable(image: np.ndarray) -> np.ndarray:
@@ -23,8 +27,18 @@ def displayable(image: np.ndarray) -> np.ndarray:
     return image if image.shape[-1] == 3 else image.mean(axis=-1)
 
 
-def overlay(ax: "Axes", plane: Plane, image: np.ndarray, values: np.ndarray, *, absent: str) -> None:
+def overlay(
+    ax: "Axes",
+    plane: Plane,
+    image: np.ndarray,
+    values: np.ndarray,
+    *,
+    absent: str,
+    appearance: Appearance | None = None,
+) -> None:
     """Lays a map over an image, relative to its maximum; negative and non-finite values count as 0.
+
+    The smaller a value, the clearer it is, down to nothing at 0.
 
     Args:
         ax: Where to draw.
@@ -32,11 +46,15 @@ def overlay(ax: "Axes", plane: Plane, image: np.ndarray, values: np.ndarray, *, 
         image: From `displayable`.
         values: Map of the image grid.
         absent: What to write where nothing of the map is positive.
+        appearance: Its opacity and contours.
     """
+    appearance = appearance or Appearance()
     values = np.where(np.isfinite(values), np.maximum(values, 0), 0)
     shown = plane.cut(values) / (values.max() or 1)
     ax.imshow(plane.cut(image), cmap="gray", vmin=0, vmax=1)
-    ax.imshow(shown, cmap="magma", vmin=0, vmax=1, alpha=0.8 * np.sqrt(shown))
+    ax.imshow(shown, cmap="magma", vmin=0, vmax=1, alpha=appearance.opacity * np.sqrt(shown))
+    if appearance.contours and shown.any():
+        _contours(ax, shown, levels=sorted(appearance.contours), colors="white", linewidths=0.5)
     if not values.any():
         note(ax, absent)
 
@@ -52,23 +70,91 @@ def outline(ax: "Axes", plane: Plane, mask: np.ndarray | None, *, color: str = L
     from matplotlib import patheffects
 
     if mask is not None and (shape := plane.cut(mask)).any():
-        # A margin closes the outline of a lesion that touches the border.
-        down, across = (np.arange(-1, n + 1) for n in shape.shape)
-        drawn = ax.contour(
-            across, down, np.pad(shape, 1).astype(float), levels=[0.5], colors=color, linewidths=1, linestyles=style
-        )
+        drawn = _contours(ax, shape, levels=[0.5], colors=color, linewidths=1, linestyles=style)
         if style != "-":  # A dashed line would be lost on a bright overlay.
             drawn.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
 
 
-def draw_panels(part: "SubFigure", panels: list[Panel], planes: list[Plane], shape: Sequence[int]) -> None:
+def _contours(ax: "Axes", values: np.ndarray, **style: Any) -> "QuadContourSet":
+    """Draws lines of equal value; a margin closes those that touch the border."""
+    down, across = (np.arange(-1, n + 1) for n in values.shape)
+    return ax.contour(across, down, np.pad(values.astype(float), 1), **style)
+
+
+def picture(image: np.ndarray, mask: np.ndarray | None) -> Panel:
+    """Returns the panel of an image, from `displayable`, with the outline of its lesion."""
+
+    def draw(ax: "Axes", plane: Plane) -> None:
+        ax.imshow(plane.cut(image), cmap="gray", vmin=0, vmax=1)
+        outline(ax, plane, mask)
+
+    return "image", draw
+
+
+def check_rows(
+    maps: Mapping[str, Sequence[int]],
+    names: Sequence[str | None],
+    masks: Sequence[np.ndarray | None],
+    shape: tuple[int, ...],
+) -> None:
+    """Checks that there are maps, and that maps, names and masks are of the images.
+
+    Args:
+        maps: `{title: shape}`.
+        names: One per image.
+        masks: One per image, boolean of the image grid, or None.
+        shape: `(batch, *image grid)`.
+
+    Raises:
+        ValueError: If not.
+    """
+    if not maps:
+        raise ValueError("There must be a map to draw. Received: none")
+    for title, found in maps.items():
+        if tuple(found) != shape:
+            raise ValueError(f"Maps must be of shape {shape}. Received: {title} of shape {tuple(found)}")
+    for name, given in (("names", names), ("masks", masks)):
+        if len(given) != shape[0]:
+            raise ValueError(f"`{name}` must be one per image, {shape[0]}. Received: {len(given)} {name}")
+    for mask in masks:
+        if mask is not None and mask.shape != shape[1:]:
+            raise ValueError(f"A mask must be of the image grid {shape[1:]}. Received: mask of shape {mask.shape}")
+
+
+def figure_of(rows: Sequence[Row], shape: Sequence[int], appearance: Appearance) -> "Figure":
+    """Draws one row per image, its panels side by side; a volume takes three, one for each of its slices.
+
+    Args:
+        rows: At least one, all of as many panels.
+        shape: `(height, width)` or `(depth, height, width)` of the images.
+        appearance: Its spacing.
+
+    Raises:
+        ValueError: If the spacing is not one number per axis.
+    """
+    from matplotlib.figure import Figure
+
+    spacing = appearance.spacing_of(len(shape))
+    height = sum(relative_heights(rows[0][2], shape, spacing))
+    size = CELL * len(rows[0][1]) + 0.3, len(rows) * (CELL * height + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    for part, (title, panels, planes) in zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows, strict=True):
+        part.suptitle(title, x=0.01, ha="left", fontsize=9)
+        _draw_panels(part, panels, planes, shape, spacing)
+    return figure
+
+
+def _draw_panels(
+    part: "SubFigure", panels: list[Panel], planes: list[Plane], shape: Sequence[int], spacing: Sequence[float]
+) -> None:
     """Draws panels side by side, each plane of them in a row."""
-    heights = relative_heights(planes, shape)
+    heights = relative_heights(planes, shape, spacing)
     axes = part.subplots(len(planes), len(panels), squeeze=False, height_ratios=heights)
     for row, plane in zip(axes, planes, strict=True):
         for ax, (title, draw) in zip(row, panels, strict=True):
             draw(ax, plane)
-            height, width = (shape[axis] for axis in plane.axes)
+            (height, width), (down, across) = ([of[axis] for axis in plane.axes] for of in (shape, spacing))
+            ax.set_aspect(down / across)
             ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
             if plane is planes[0]:
                 ax.set_title(title, fontsize=8)

@@ -1,13 +1,15 @@
 """Figures of explanations, drawn on `matplotlib.figure.Figure` without pyplot; the caller saves them."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medkeras.explain.drawing import CELL, Panel, displayable, draw_panels, note, outline, overlay
+from medkeras.explain.appearance import Appearance
+from medkeras.explain.drawing import Panel, displayable, figure_of, note, outline, overlay
 from medkeras.explain.explanation import Explanation
-from medkeras.explain.planes import Plane, planes_through, relative_heights
+from medkeras.explain.planes import Plane, planes_through
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,7 @@ def explanation_figure(
     names: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     masks: Sequence[np.ndarray | None] | None = None,
+    appearance: Appearance | None = None,
 ) -> "Figure":
     """Draws one row per image: fixations in order, priority maps, class map and pathways.
 
@@ -37,9 +40,11 @@ def explanation_figure(
         names: What to call each image.
         labels: True class of each image.
         masks: Lesion of each image, boolean of the image grid; None where there is none.
+        appearance: Opacity and contours of the maps that are laid over the image, and the images' spacing.
 
     Raises:
-        ValueError: If names, labels or masks are not one per image, or a mask is not of the image grid.
+        ValueError: If names, labels or masks are not one per image, a mask is not of the image grid, or the spacing
+            is not one number per axis.
 
     Example:
         >>> from medkeras.explain import explain
@@ -50,21 +55,19 @@ def explanation_figure(
         >>> [ax.get_title() for ax in figure.subfigs[0].axes]
         ['fixations', 'priority 1', 'priority 2', 'class map', 'magno', 'parvo', 'konio']
     """
-    from matplotlib.figure import Figure
-
-    grid = explanation.images.shape[1:-1]
+    grid, appearance = explanation.images.shape[1:-1], appearance or Appearance()
     _check(explanation, names=names, labels=labels, masks=masks)
     count = len(explanation)
     names, labels, masks = (values or [None] * count for values in (names, labels, masks))
-    rows = [_panels(explanation, i, masks[i]) for i in range(count)]
-    planes = [planes_through(grid, _point(explanation, i)) for i in range(count)]
-    heights = relative_heights(planes[0], grid)
-    figure = Figure(figsize=(CELL * len(rows[0]) + 0.3, count * (CELL * sum(heights) + 0.6)), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(count, 1))
-    for i, (part, panels) in enumerate(zip(parts, rows, strict=True)):
-        part.suptitle(_title(explanation, i, names[i], labels[i]), x=0.01, ha="left", fontsize=9)
-        draw_panels(part, panels, planes[i], grid)
-    return figure
+    rows = [
+        (
+            _title(explanation, i, names[i], labels[i]),
+            _panels(explanation, i, masks[i], appearance),
+            planes_through(grid, _point(explanation, i)),
+        )
+        for i in range(count)
+    ]
+    return figure_of(rows, grid, appearance)
 
 
 def _check(explanation: Explanation, **values: Sequence[Any] | None) -> None:
@@ -95,7 +98,7 @@ def _title(explanation: Explanation, i: int, name: str | None, label: str | None
     return "   ".join(part for part in parts if part)
 
 
-def _panels(explanation: Explanation, i: int, mask: np.ndarray | None) -> list[Panel]:
+def _panels(explanation: Explanation, i: int, mask: np.ndarray | None, appearance: Appearance) -> list[Panel]:
     """Returns what is shown of one image, from left to right."""
     image, looked = displayable(explanation.images[i]), explanation.fixations
 
@@ -110,12 +113,13 @@ def _panels(explanation: Explanation, i: int, mask: np.ndarray | None) -> list[P
     panels = [("fixations", fixated) if looked is not None else ("image", picture)]
     if looked is not None and looked.priorities is not None:
         panels += [(f"priority {k + 1}", _map(p, mask)) for k, p in enumerate(looked.priorities[i])]
+    over = functools.partial(_laid_over, image, mask=mask, appearance=appearance)
     if explanation.maps is not None:
-        panels.append((_method_title(explanation, i), _laid_over(image, explanation.maps[i], mask)))
+        panels.append((_method_title(explanation, i), over(explanation.maps[i])))
     if explanation.class_map is not None:
-        panels.append(("class map", _laid_over(image, explanation.class_map[i], mask)))
+        panels.append(("class map", over(explanation.class_map[i])))
     if explanation.attention is not None:
-        panels.append(("attention", _laid_over(image, explanation.attention[i], mask, absent="no attention")))
+        panels.append(("attention", over(explanation.attention[i], absent="no attention")))
     return panels + [(name, _map(maps[i], None)) for name, maps in explanation.pathways.items()]
 
 
@@ -125,10 +129,15 @@ def _method_title(explanation: Explanation, i: int) -> str:
 
 
 def _laid_over(
-    image: np.ndarray, values: np.ndarray, mask: np.ndarray | None, *, absent: str = "no place speaks for it"
+    image: np.ndarray,
+    values: np.ndarray,
+    *,
+    mask: np.ndarray | None,
+    appearance: Appearance,
+    absent: str = "no place speaks for it",
 ) -> Callable[["Axes", Plane], None]:
     def draw(ax: "Axes", plane: Plane) -> None:
-        overlay(ax, plane, image, values, absent=absent)
+        overlay(ax, plane, image, values, absent=absent, appearance=appearance)
         outline(ax, plane, mask)
 
     return draw

@@ -53,11 +53,20 @@ def planes_through(shape: Sequence[int], point: Sequence[float]) -> list[Plane]:
     return [Plane(name, axes, i) for name, axes, i in zip(NAMES, ((1, 2), (0, 2), (0, 1)), index, strict=True)]
 
 
-def relative_heights(planes: Sequence[Plane], shape: Sequence[int]) -> list[float]:
+def relative_heights(
+    planes: Sequence[Plane], shape: Sequence[int], spacing: Sequence[float] | None = None
+) -> list[float]:
     """Returns the height of each plane of an image grid for a width of 1.
 
+    Args:
+        planes: Of the image.
+        shape: `(height, width)` or `(depth, height, width)`.
+        spacing: From pixel to pixel along each axis, in any unit; equal by default.
+
     Example:
-        >>> relative_heights(planes_through((4, 8, 10), (0, 0, 0)), (4, 8, 10))
-        [0.8, 0.4, 0.5]
+        >>> planes = planes_through((4, 8, 10), (0, 0, 0))
+        >>> relative_heights(planes, (4, 8, 10)), relative_heights(planes, (4, 8, 10), (5, 2, 2))
+        ([0.8, 0.4, 0.5], [0.8, 1.0, 1.25])
     """
-    return [shape[down] / shape[across] for down, across in (plane.axes for plane in planes)]
+    lengths = [n * d for n, d in zip(shape, spacing or [1] * len(shape), strict=True)]
+    return [lengths[down] / lengths[across] for down, across in (plane.axes for plane in planes)]

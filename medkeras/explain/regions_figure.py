@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medkeras.evaluation.localization import dice, iou
-from medkeras.explain.drawing import CELL, Panel, displayable, draw_panels, outline, overlay
-from medkeras.explain.planes import Plane, planes_through, relative_heights
+from medkeras.explain.appearance import Appearance
+from medkeras.explain.drawing import Panel, check_rows, displayable, figure_of, outline, overlay, picture
+from medkeras.explain.planes import Plane, planes_through
 from medkeras.explain.regions import Regions
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def localization_figure(
     *,
     names: Sequence[str] | None = None,
     masks: Sequence[np.ndarray | None] | None = None,
+    appearance: Appearance | None = None,
 ) -> "Figure":
     """Draws one row per image: the image with its lesion, then each map with what it marks.
 
@@ -35,9 +37,11 @@ def localization_figure(
         found: `{title: Regions}` of the same images, at least one.
         names: What to call each image.
         masks: Lesion of each image, boolean of the image grid; None where it is not known.
+        appearance: Opacity and contours of the maps, and the images' spacing.
 
     Raises:
-        ValueError: If there is no map, or maps, names or masks are not one per image and of the image grid.
+        ValueError: If there is no map, maps, names or masks are not one per image and of the image grid, or the
+            spacing is not one number per axis.
 
     Example:
         >>> from medkeras.explain import localize
@@ -48,45 +52,17 @@ def localization_figure(
         >>> [ax.get_title() for ax in figure.subfigs[0].axes]
         ['image', 'attention']
     """
-    from matplotlib.figure import Figure
-
-    images = np.asarray(images)
+    images, appearance = np.asarray(images), appearance or Appearance()
     count, grid = len(images), images.shape[1:-1]
     names, masks = names or [None] * count, masks or [None] * count
-    _check(found, names, masks, (count, *grid))
-    planes = [planes_through(grid, _point(found, i, masks[i])) for i in range(count)]
-    heights = relative_heights(planes[0], grid)
-    size = CELL * (1 + len(found)) + 0.3, count * (CELL * sum(heights) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(count, 1))
-    for i, part in enumerate(parts):
-        part.suptitle(names[i] or "", x=0.01, ha="left", fontsize=9)
+    check_rows({title: regions.maps.shape for title, regions in found.items()}, names, masks, (count, *grid))
+    rows = []
+    for i in range(count):
         image = displayable(images[i])
-        panels = [
-            _picture(image, masks[i]),
-            *(_map(title, f[i : i + 1], image, masks[i]) for title, f in found.items()),
-        ]
-        draw_panels(part, panels, planes[i], grid)
-    return figure
-
-
-def _check(
-    found: Mapping[str, Regions],
-    names: Sequence[str | None],
-    masks: Sequence[np.ndarray | None],
-    shape: tuple[int, ...],
-) -> None:
-    if not found:
-        raise ValueError("There must be a map to draw. Received: found={}")
-    for title, regions in found.items():
-        if regions.maps.shape != shape:
-            raise ValueError(f"Maps must be of shape {shape}. Received: {title} of shape {regions.maps.shape}")
-    for name, given in (("names", names), ("masks", masks)):
-        if len(given) != shape[0]:
-            raise ValueError(f"`{name}` must be one per image, {shape[0]}. Received: {len(given)} {name}")
-    for mask in masks:
-        if mask is not None and mask.shape != shape[1:]:
-            raise ValueError(f"A mask must be of the image grid {shape[1:]}. Received: mask of shape {mask.shape}")
+        maps = [_map(title, regions[i : i + 1], image, masks[i], appearance) for title, regions in found.items()]
+        planes = planes_through(grid, _point(found, i, masks[i]))
+        rows.append((names[i] or "", [picture(image, masks[i]), *maps], planes))
+    return figure_of(rows, grid, appearance)
 
 
 def _point(found: Mapping[str, Regions], i: int, mask: np.ndarray | None) -> np.ndarray:
@@ -97,17 +73,9 @@ def _point(found: Mapping[str, Regions], i: int, mask: np.ndarray | None) -> np.
     return np.array(np.unravel_index(values.argmax(), values.shape))
 
 
-def _picture(image: np.ndarray, mask: np.ndarray | None) -> Panel:
+def _map(title: str, found: Regions, image: np.ndarray, mask: np.ndarray | None, appearance: Appearance) -> Panel:
     def draw(ax: "Axes", plane: Plane) -> None:
-        ax.imshow(plane.cut(image), cmap="gray", vmin=0, vmax=1)
-        outline(ax, plane, mask)
-
-    return "image", draw
-
-
-def _map(title: str, found: Regions, image: np.ndarray, mask: np.ndarray | None) -> Panel:
-    def draw(ax: "Axes", plane: Plane) -> None:
-        overlay(ax, plane, image, found.maps[0], absent="no place is marked")
+        overlay(ax, plane, image, found.maps[0], absent="no place is marked", appearance=appearance)
         outline(ax, plane, mask)
         outline(ax, plane, found.masks[0], color=FOUND, style="--")
         _boxes(ax, plane, found.boxes[0], len(found.maps.shape) - 1)

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from medkeras.explain import (
+    Appearance,
     Explanation,
     deletion_curve,
     effective_receptive_field,
@@ -30,6 +31,7 @@ from pipelines.jobs.boxes import AXES, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_inputs
 from pipelines.jobs.evaluate import check_classes, save_figure
 from pipelines.jobs.predict import write_table
+from pipelines.jobs.shown import expert_mask, proportioned
 from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
@@ -50,6 +52,7 @@ def explain_run(
     method: str | None = None,
     target: str | None = None,
     faithfulness: bool = False,
+    appearance: Appearance | None = None,
     console: Console | None = None,
 ) -> list[pathlib.Path]:
     """Draws what a run's model sees in some images, and the effective receptive fields of its pathways.
@@ -73,6 +76,8 @@ def explain_run(
         target: The class or label that the method's maps are of, by name; by default the most probable of each image.
         faithfulness: Whether to measure the method's maps by `medkeras.explain.deletion_curve`, `insertion_curve` and
             `randomization_check`.
+        appearance: Opacity and contours of the maps, and the spacing of the stored images, by default as their files
+            say.
         console: Where to print; nothing is printed by default.
 
     Returns:
@@ -110,7 +115,8 @@ def explain_run(
     out = folder / (f"explain_{method}" if method else "explain") if out is None else pathlib.Path(out)
     thresholds = _thresholds(folder)
     asked = {} if method is None else {"method": method} | ({} if target is None else {"target": target})
-    written = _explain_records(model, records, out, thresholds, asked, has_labels=not inputs, console=console)
+    appearance = appearance or Appearance()
+    written = _explain_records(model, records, out, thresholds, asked, appearance, not inputs, console)
     if faithfulness:
         with console.status("Measuring how far the maps can be trusted"):
             written.append(_write_faithfulness(model, records, out, asked, seed=seed, console=console))
@@ -151,7 +157,7 @@ def _explain_records(
     out: pathlib.Path,
     thresholds: dict[str, float],
     asked: dict[str, str],
-    *,
+    appearance: Appearance,
     has_labels: bool,
     console: Console,
 ) -> list[pathlib.Path]:
@@ -168,7 +174,8 @@ def _explain_records(
                 explanation,
                 names=[pathlib.Path(name).name],
                 labels=labels and labels[i : i + 1],
-                masks=[_mask(records, i, model.image_shape)],
+                masks=[expert_mask(records, i, model)],
+                appearance=proportioned(appearance, records, i, sizes[i], model.image_shape[:-1]),
             )
             written.append(out / f"{i + 1:03d}-{file_name(name)}.png")
             save_figure(figure, written[-1])
@@ -198,12 +205,6 @@ def _read(records: Records, i: int, model: ImageClassifier) -> tuple[np.ndarray,
         return fit(image, model.image_shape), image.shape[: records.rank]
     except (ValueError, OSError) as error:
         raise ValueError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
-
-
-def _mask(records: Records, i: int, image_shape: Sequence[int]) -> np.ndarray | None:
-    if records.read_mask is None:
-        return None
-    return fit(records.read_mask(i), (*image_shape[:-1], 1))[..., 0] > 0.5
 
 
 def _fixation_rows(name: str, explanation: Explanation, stored: tuple[int, ...]) -> list[dict[str, str | int | float]]:

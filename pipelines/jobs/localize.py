@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medkeras.evaluation import Localization, choose_threshold, evaluate_localization, image_scores, random_head_iou
 from medkeras.evaluation.localization import MEASURES, mean_interval
-from medkeras.explain import default_map, localization_figure, map_names, mark_regions, saliency_maps
+from medkeras.explain import Appearance, default_map, localization_figure, map_names, mark_regions, saliency_maps
 from medkeras.explain.maps import activations
 from medkeras.explain.regions import CLASS_MAPS
 from medkeras.models import ImageClassifier
@@ -23,6 +23,7 @@ from pipelines.decode import fit
 from pipelines.jobs.boxes import box_columns, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.evaluate import check_classes, save_figure
+from pipelines.jobs.shown import proportioned
 from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
@@ -58,6 +59,7 @@ def localize_run(
     threshold: float | None = None,
     mirrored: bool = False,
     samples: int = 12,
+    appearance: Appearance | None = None,
     seed: int = 0,
     console: Console | None = None,
     **source_options: Any,
@@ -80,6 +82,8 @@ def localize_run(
             the run's validation images, of each map.
         mirrored: Whether each map is the mean over the mirror images: see `medkeras.explain.saliency_maps`.
         samples: Number of pictures, at least 0.
+        appearance: Opacity and contours of the maps in them, and the spacing of the stored images, by default as their
+            files say.
         seed: Seed of the bootstrap, the sample and the published score's random weights.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
@@ -139,7 +143,7 @@ def localize_run(
     target = RunFolder(default if out is None else out)
     target.write_json("localization.json", report)
     _write_tables(target, lesions, found, thresholds)
-    _draw(target.path, model, lesions, found, thresholds, samples, seed)
+    _draw(target.path, model, lesions, found, thresholds, samples, seed, appearance or Appearance())
     _print(console, report, measured, target)
     return report
 
@@ -256,6 +260,7 @@ def _draw(
     thresholds: dict[str, float],
     samples: int,
     seed: int,
+    appearance: Appearance,
 ) -> None:
     """Writes one picture per image of a sample."""
     order = np.random.default_rng(seed).permutation(len(lesions.records))
@@ -266,7 +271,13 @@ def _draw(
             for point, maps in found.items()
         }
         image = _read(lesions.records, i, model)[None]
-        figure = localization_figure(image, regions, names=[pathlib.Path(name).name], masks=[lesions.masks[i]])
+        figure = localization_figure(
+            image,
+            regions,
+            names=[pathlib.Path(name).name],
+            masks=[lesions.masks[i]],
+            appearance=proportioned(appearance, lesions.records, i, lesions.sizes[i], image.shape[1:-1]),
+        )
         save_figure(figure, out / f"{number:03d}-{file_name(name)}.png")
 
 

@@ -12,7 +12,7 @@ from medkeras.tasks import is_multilabel
 from pipelines.jobs.calibration import decision_losses
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.predictions import Predictions
-from pipelines.jobs.shown import as_seen, expert_mask, listed
+from pipelines.jobs.shown import as_seen, expert_mask, listed, seen_spacing
 from pipelines.jobs.trained import load_calibrated
 from pipelines.report.names import words
 from pipelines.report.pictures import Picture, choose, make_picture
@@ -65,6 +65,7 @@ def gallery_of(
                 image=images[k],
                 values=None if maps is None else maps[k],
                 mask=expert_mask(records, of[row], model),
+                spacing=seen_spacing(records, of[row], model),
             )
             shown.append(picture)
     return shown, note

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+from collections.abc import Sequence
 
 import cv2
 import matplotlib
@@ -96,6 +97,7 @@ def make_picture(
     image: np.ndarray,
     values: np.ndarray | None = None,
     mask: np.ndarray | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> Picture:
     """Returns a picture; of a volume the axial slice through the maximum of its map, or its middle.
 
@@ -106,6 +108,7 @@ def make_picture(
         image: `(*image grid, channels)` in [0, 1].
         values: Map of the image grid, shown relative to its maximum; what is negative or not finite counts as 0.
         mask: Lesion, boolean of the image grid.
+        spacing: From pixel to pixel along each axis, in any unit; equal by default.
 
     Example:
         >>> shown = make_picture("correct", "a.png", (), image=np.ones((4, 6, 1)), values=np.ones((4, 6)))
@@ -118,7 +121,9 @@ def make_picture(
     plane = planes_through(grid, peak)[0]
     shown = plane.cut(image)
     shown = shown if shown.shape[-1] == 3 else np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1)
-    size = shown.shape[:2]
+    steps = [(spacing or [1] * len(grid))[axis] for axis in plane.axes]
+    # The axis of the smaller pixels keeps as many as it has.
+    size = [n * step / min(steps) for n, step in zip(shown.shape[:2], steps, strict=True)]
     scale = min(1.0, LARGEST / max(size))
     size = tuple(max(1, round(edge * scale)) for edge in size)
     pixels = _resized((255 * np.clip(shown, 0, 1)).round().astype(np.uint8), size)

@@ -129,12 +129,16 @@ def open_dicom(
         shape_of(i)
         return read_dicom(path_of(i), window=window, frame=frame, max_pixels=max_pixels)
 
+    def spacing_of(i: int) -> tuple[float, float] | None:
+        return headers[i] and headers[i].spacing
+
     return dataclasses.replace(
         records,
         table=_described(records.table, headers, codes),
         read=read,
         rank=rank,
         read_shape=shape_of,
+        read_spacing=spacing_of,
         fingerprint=lambda i: f"{file_fingerprint(path_of(i))}-{window}-{frame}",
     )
 

@@ -50,6 +50,12 @@ class Header:
     identifiers: dict[str, str] = dataclasses.field(repr=False)
     metadata: dict[str, Any]
 
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Millimetres from row to row and from column to column of an image; None if unknown, or of several frames."""
+        found = self.metadata["row_spacing_mm"], self.metadata["column_spacing_mm"]
+        return found if len(self.shape) == 3 and np.isfinite(found).all() else None
+
 
 def read_header(path: str | os.PathLike, *, frame: int | None = None) -> Header:
     """Reads the header of a DICOM file up to the pixels.

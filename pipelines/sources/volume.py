@@ -223,5 +223,6 @@ def _viewed(records: Records, view: VolumeView, path_of: PathOf, mask_of: PathOf
         read=read,
         read_mask=mask_of and (lambda i: view.read_mask(mask_of(i), image=path_of(i))),
         read_shape=lambda i: view.shape_of(path_of(i)),
+        read_spacing=lambda i: view.spacing_of(path_of(i)),
         fingerprint=fingerprint,
     )

@@ -112,6 +112,15 @@ class VolumeView:
         channels = read_volume_header(path, orientation=self.orientation).channels
         return (*(self.shape or self._grid(path).shape[::-1]), channels)
 
+    def spacing_of(self, path: str | os.PathLike) -> tuple[float, float, float]:
+        """Returns the millimetres from voxel to voxel of what `read` gives, `(D, H, W)`, from the header.
+
+        Raises:
+            FileNotFoundError: If the file is missing.
+            ValueError: If its header is not sound.
+        """
+        return self._grid(path).spacing[::-1]
+
     def _ras_spacing(self) -> tuple[float, ...]:
         return tuple(np.broadcast_to(self.spacing, 3)[::-1].tolist())
 
