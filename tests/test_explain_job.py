@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_dicom
 from matplotlib.figure import Figure
 from rich.console import Console
 from tiny_model import TinyNet
@@ -15,6 +16,7 @@ from untrained_run import write_run
 
 import medkeras
 from medkeras.explain import fixations
+from pipelines.cli import main
 from pipelines.decode import fit
 from pipelines.jobs import explain as job
 from pipelines.jobs.config import TrainConfig, load_data
@@ -135,6 +137,23 @@ def test_files_and_folders_are_drawn_in_their_own_pixels(run, tmp_path):
     for axis, width in (("row", 20), ("column", 28)):
         np.testing.assert_allclose(table[axis] - table[f"{axis}_from"], width / 2, atol=0.02)
         np.testing.assert_allclose(table[f"{axis}_to"] - table[axis], width / 2, atol=0.02)
+
+
+def test_proportions_are_those_of_the_file_or_of_the_option(run, tmp_path, drawn, capsys):
+    shape = (40, 56)
+    write_image(tmp_path / "a.png", shape)
+    write_dicom(tmp_path / "b.dcm", np.zeros(shape, np.uint16), PixelSpacing=[0.5, 0.25])
+    words = ["explain", str(run.path), str(tmp_path / "a.png"), str(tmp_path / "b.dcm"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--opacity", "0.3", "--contour", "0.5"]) == 0
+    assert main([*words, "--pixel-spacing", "3,1"]) == 0
+    found = [options["appearance"] for _, options in drawn if "appearance" in options]
+    assert [(look.opacity, look.contours) for look in found] == [(0.3, (0.5,))] * 2 + [(0.8, ())] * 2
+    # The model sees 32 x 32 pixels.
+    wanted = [(1.25, 1.75), (1.25 / 2, 1.75 / 4), (3.75, 1.75), (3.75, 1.75)]
+    np.testing.assert_allclose([look.spacing for look in found], wanted)
+    capsys.readouterr()
+    assert main([*words, "--pixel-spacing", "3,1,1"]) == 2 and "each of 2 axes" in capsys.readouterr().err
+    assert main([*words, "--pixel-spacing", "wide"]) == 2 and "--pixel-spacing must be" in capsys.readouterr().err
 
 
 def test_a_volume_has_three_axes(tmp_path):

@@ -51,6 +51,9 @@ def test_real_files(real):
     overlay = table.loc["pydicom/examples_overlay.dcm"]
     assert overlay[["modality", "sex", "age", "manufacturer"]].tolist() == ["MR", "M", 58, "SIEMENS"]
     assert overlay["row_spacing_mm"] == overlay["column_spacing_mm"] == pytest.approx(0.72314)
+    assert records.read_spacing(table.index.get_loc("pydicom/examples_overlay.dcm")) == pytest.approx(
+        (0.72314, 0.72314)
+    )
     assert overlay["study"] == CODE("1.2.124.113532.10.122.1.203.20051130.122937.2950157")
     # One patient each: two X-rays twice, the MR in four syntaxes, and six others.
     assert table["patient"].nunique() == 2 + 1 + 6
@@ -149,6 +152,7 @@ def test_volumes_and_their_frames(tmp_path):
     assert (records.rank, records.read(0).shape, records.read_shape(0)) == (3, (2, 3, 4), (2, 3, 4, 1))
     first = open_dicom(str(tmp_path), frame=1)
     assert (first.rank, first.read_shape(0)) == (2, (3, 4, 1))
+    assert records.read_spacing(0) is None and first.read_spacing(0) is None  # The file does not say it.
     np.testing.assert_array_equal(first.read(0), records.read(0)[1])
     wider = open_dicom(str(tmp_path), window=(12, 48))
     assert wider.read(0).max() < records.read(0).max()

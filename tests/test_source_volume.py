@@ -56,6 +56,7 @@ def test_a_folder_of_classes(folder):
         np.testing.assert_allclose(records.read(i), wanted, atol=1e-6)
         np.testing.assert_array_equal(records.read_mask(i), lesion().T[::-1, ::-1, ::-1] > 0)
         assert records.read_shape(i) == (*records.read(i).shape, 1) and records.read(i).dtype == np.float32
+        assert records.select([i]).read_spacing(0) == (3, 2, 1)  # Depth, height, width.
     assert common_shape(records) == (10, 9, 8, 1) and len(find_unreadable(records)) == 0
 
 
@@ -89,6 +90,7 @@ def test_a_table_with_label_volumes(folder):
     assert records.class_names == ("ill", "well") and records.table["age"].tolist() == [30, 40]
     image, mask = records.read(1), records.read_mask(1)
     assert image.shape == mask.shape == records.read_shape(1)[:3] == (10, 18, 8)
+    assert records.read_spacing(1) == (3, 1, 1)
     assert mask.dtype == bool and mask.sum() == 2 * (lesion() > 0).sum()
     wanted = np.clip((scan(2).astype(np.float32) + 1350) / 1500, 0, 1)
     direct = open_volume(str(folder / "scans.csv"), window=(-600, 1500))
