@@ -1,10 +1,12 @@
 """Kills trainings at random moments, long: every restart goes on, and the end is that of a training left in peace.
 
     python benchmarks/kills.py --kills 30
+    python benchmarks/kills.py --kills 10 --runs 2 --workers 2
 
 Real processes are ended by SIGKILL: while they start, in the steps of an epoch and while a state is written. After
-each kill every saved state, the best model and the history are read. The moments follow from a seed, which is printed;
-`--seed` repeats them.
+each kill every saved state, the best model and the history are read. Of several workers that train together, one that
+is drawn is killed; the others shall notice, or are ended as `medkeras launch` ends them. The moments follow from a
+seed, which is printed; `--seed` repeats them.
 """
 
 import argparse
@@ -26,19 +28,54 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import tiny_model  # noqa: E402, F401  registers its layers for reading
-from interrupted import Moment, Trainings, end_at  # noqa: E402
+from interrupted import Moment, Trainings, is_running  # noqa: E402
 
 from pipelines.checkpointing import Checkpoints  # noqa: E402
 from pipelines.checksums import what_is_wrong  # noqa: E402
+from pipelines.cluster import Cluster  # noqa: E402
+from pipelines.ports import free_ports  # noqa: E402
 from pipelines.run_folder import RunFolder  # noqa: E402
 
 KINDS = ("step", "step", "save", "save", "start")
+NOTICED = 2  # Exit code of a worker that says that another one is gone.
+GRACE_SECONDS = 60  # For the others to notice that a worker is gone.
 SAME = ("history.csv", "operating_point.json", "calibration.json", "splits.csv", "leakage.csv")
 
 
 def words(run: pathlib.Path, epochs: int) -> list[str]:
     line = f"train --data phantom --model tiny_net --run {run} --epochs {epochs} --save-steps 2 --ema 0.9"
     return [*line.split(), *"--image-size 16 --batch-size 8 --source-option images=60 --source-option size=16".split()]
+
+
+def start(workers: list[Trainings], line: list[str]) -> list[int]:
+    """Starts a training in all of its workers and returns the numbers of the processes."""
+    addresses = tuple(f"localhost:{port}" for port in free_ports(len(workers)))
+    is_alone = len(workers) == 1
+    clusters = [{} if is_alone else {"TF_CONFIG": Cluster(addresses, i).to_tf_config()} for i in range(len(workers))]
+    return [worker.start(line, **variables) for worker, variables in zip(workers, clusters, strict=True)]
+
+
+def train_to_the_end(workers: list[Trainings], line: list[str]) -> None:
+    start(workers, line)
+    if any([worker.wait() for worker in workers]):
+        raise SystemExit("\n".join(worker.errors.read_text() for worker in workers))
+
+
+def kill_one(workers: list[Trainings], line: list[str], run: pathlib.Path, moment: Moment, victim: int) -> list[int]:
+    """Kills a worker of a training at a moment, waits for the others, and returns their exit codes."""
+    processes = start(workers, line)
+    moment.wait_for(run, lambda: is_running(processes[victim]))
+    os.kill(processes[victim], signal.SIGKILL)
+    code, deadline = workers[victim].wait(), time.monotonic() + GRACE_SECONDS
+    if code != -signal.SIGKILL:
+        raise SystemExit(f"ended by {code} before it was killed: {workers[victim].errors.read_text()}")
+    others = [i for i in range(len(workers)) if i != victim]
+    for i in others:
+        while is_running(processes[i]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if is_running(processes[i]):
+            os.kill(processes[i], signal.SIGKILL)
+    return [workers[i].wait() for i in others]
 
 
 def read_everything(run: pathlib.Path) -> int:
@@ -71,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--runs", type=int, default=3, help="Trainings among which the kills are shared.")
+    parser.add_argument("--workers", type=int, default=1, help="Processes that train together.")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
     seed = int.from_bytes(os.urandom(4), "big") if arguments.seed is None else arguments.seed
@@ -81,32 +119,29 @@ def main() -> None:
     seen = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        trainings, whole = Trainings(folder / "errors.txt"), folder / "whole"
-        trainings.start(words(whole, epochs))
-        if trainings.wait():
-            raise SystemExit(trainings.errors.read_text())
+        workers, whole = [Trainings(folder / f"errors{i}.txt") for i in range(arguments.workers)], folder / "whole"
+        train_to_the_end(workers, words(whole, epochs))
         for number in range(arguments.runs):
             run = folder / f"run{number}"
             for kill in range(kills):
-                kind = chance.choice(KINDS)
-                code = end_at(Moment(kind, chance.random()), trainings, words(run, epochs), run)
-                if code != -signal.SIGKILL:
-                    raise SystemExit(f"ended by {code} before it was killed: {trainings.errors.read_text()}")
+                kind, victim = chance.choice(KINDS), chance.randrange(len(workers))
+                others = kill_one(workers, words(run, epochs), run, Moment(kind, chance.random()), victim)
                 seen[kind] += 1
+                seen["another noticed"] += others.count(NOTICED)
                 seen["left half a state"] += any((run / "checkpoints").glob(".*"))
                 newest = Checkpoints(RunFolder(run)).newest()
                 seen["in the middle of an epoch"] += bool(newest and "-" in newest.name)
                 states = read_everything(run)
                 stands = newest.name if newest else "nothing saved"
-                console.print(f"training {number + 1}, kill {kill + 1}: {kind}, {stands}, {states} states whole")
-            trainings.start(words(run, epochs))
-            if trainings.wait():
-                raise SystemExit(trainings.errors.read_text())
+                who = f"worker {victim}, the others {others}, " if others else ""
+                console.print(f"training {number + 1}, kill {kill + 1}: {who}{kind}, {stands}, {states} states whole")
+            train_to_the_end(workers, words(run, epochs))
             read_everything(run)
             if found := differences(run, whole, epochs):
                 raise SystemExit(f"training {number + 1} ended otherwise than the uninterrupted one: {found}")
             console.print(f"training {number + 1}: equal to the bit")
-        trainings.close()
+        for worker in workers:
+            worker.close()
     total = sum(seen[kind] for kind in set(KINDS))
     console.print(f"{total} kills in {arguments.runs} trainings of {epochs} epochs: {dict(seen)}", soft_wrap=True)
     console.print(f"every end equal to the bit, nothing corrupt; {time.monotonic() - started:.0f} s", soft_wrap=True)

@@ -2,11 +2,15 @@
 
     python benchmarks/strategies.py
     python benchmarks/strategies.py hemf_tiny vit_tiny
+    python benchmarks/strategies.py --float64
 
 Each architecture takes two steps on the same phantom images from the same seed, with dropout off and BatchNorm
 synchronised, by `pipelines.jobs.build` as `medkeras train` does. The two devices are logical devices of the CPU, the
 two processes talk over loopback. The table shows the largest difference to one device of the loss, in
 training and validation, and of any weight, as a share of the largest one of its tensor.
+
+With `--float64` everything is computed in double precision: a difference that is left there is one of the arithmetic,
+a difference that is gone was one of rounding.
 """
 
 import argparse
@@ -25,6 +29,9 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+from double_precision import compute_in_float64  # noqa: E402
 
 from pipelines.cluster import Cluster, find_cluster
 from pipelines.jobs.build import build_training, class_weight, train_batches, validation
@@ -99,8 +106,10 @@ def train(name: str, strategy: str, distribution: Distribution, folder: pathlib.
         (folder / f"{strategy} {name}.json").write_text(json.dumps(measured))
 
 
-def work(names: list[str], strategies: list[str], folder: pathlib.Path) -> None:
+def work(names: list[str], strategies: list[str], folder: pathlib.Path, *, is_double: bool) -> None:
     """Trains in this process, on two logical devices where it is not one of several."""
+    if is_double:
+        compute_in_float64()
     # What the views and the counterfactual attention draw belongs to a device: the same number everywhere.
     keras.random.uniform = lambda shape, minval=0.0, maxval=1.0, **_: keras.ops.full(
         shape, minval + EVEN * (maxval - minval)
@@ -115,9 +124,12 @@ def work(names: list[str], strategies: list[str], folder: pathlib.Path) -> None:
             print(strategy, name, file=sys.stderr, flush=True)
 
 
-def start(names: list[str], strategies: list[str], folder: pathlib.Path, **variables: str) -> subprocess.Popen:
+def start(
+    names: list[str], strategies: list[str], folder: pathlib.Path, is_double: bool, **variables: str
+) -> subprocess.Popen:
     """Starts a process that trains."""
     command = [sys.executable, __file__, "--folder", str(folder), "--strategies", *strategies, "--models", *names]
+    command += ["--float64"] * is_double
     return subprocess.Popen(command, env=os.environ | variables)
 
 
@@ -134,22 +146,24 @@ def main() -> None:
     """Runs all, one process or pair of processes after the other, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="Architectures; all by default.")
+    parser.add_argument("--float64", action="store_true", help="Compute in double precision.")
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--strategies", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--models", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.folder:
-        return work(arguments.models, arguments.strategies, arguments.folder)
+        return work(arguments.models, arguments.strategies, arguments.folder, is_double=arguments.float64)
     names = [name for name in MODELS if not arguments.names or name.split(",")[0] in arguments.names]
     table = Table("architecture", "2 devices: loss", "weights", "s", "2 workers: loss", "weights", "s")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        started = [start(names, ["none", "mirrored"], folder)]
+        started = [start(names, ["none", "mirrored"], folder, arguments.float64)]
         if started[0].wait():
             raise SystemExit("A process failed; its message stands above.")
         addresses = tuple(f"localhost:{port}" for port in free_ports(2))
         for i in range(2):
-            started.append(start(names, ["multi-worker"], folder, TF_CONFIG=Cluster(addresses, i).to_tf_config()))
+            address = Cluster(addresses, i).to_tf_config()
+            started.append(start(names, ["multi-worker"], folder, arguments.float64, TF_CONFIG=address))
         if any(process.wait() for process in started):
             raise SystemExit("A process failed; its message stands above.")
         for name in names:

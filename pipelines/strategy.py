@@ -176,18 +176,3 @@ def precision_of(name: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def synchronise_norms(model: keras.Model) -> int:
-    """Makes the BatchNorms of a model normalise by the batch of all replicas together; returns how many there are.
-
-    Else each replica normalises by its own part of the batch. Saved models and inference stay as they are.
-
-    Example:
-        >>> synchronise_norms(keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()]))
-        1
-    """
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    for norm in norms:
-        norm.synchronized = True
-    return len(norms)

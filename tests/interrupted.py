@@ -36,10 +36,10 @@ class Trainings:
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
 
-    def start(self, words):
-        """Starts `medkeras` with these words and returns the number of the process."""
+    def start(self, words, **variables):
+        """Starts `medkeras` with these words and variables and returns the number of the process."""
         self.errors.write_text("")
-        print(json.dumps([str(word) for word in words]), file=self.server.stdin, flush=True)
+        print(json.dumps([[str(word) for word in words], variables]), file=self.server.stdin, flush=True)
         return int(self.server.stdout.readline())
 
     def wait(self):
@@ -125,7 +125,9 @@ def serve():
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            code = main(json.loads(line))
+            words, variables = json.loads(line)
+            os.environ.update(variables)
+            code = main(words)
             sys.stderr.flush()
             os._exit(code)
         print(pid, flush=True)

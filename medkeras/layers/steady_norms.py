@@ -71,7 +71,14 @@ class SteadyBatchNorm(keras.layers.BatchNormalization):
         outputs = super().call(inputs, training=training, mask=mask)
         if not (training and self.trainable):
             return outputs
+        return ops.where(self.constant_channels(inputs), ops.cast(self.beta, outputs.dtype), outputs)
+
+    def constant_channels(self, inputs: Any) -> Any:
+        """Returns whether each channel has one value everywhere in the batch, `(1, ..., channels)`.
+
+        Args:
+            inputs: `(batch, ..., channels)`; on several replicas of TensorFlow the part of the batch of one.
+        """
         axes = tuple(range(len(inputs.shape) - 1))
         first = inputs[tuple(slice(0, 1) for _ in axes)]
-        same = ops.all(inputs == first, axis=axes, keepdims=True)
-        return ops.where(same, ops.cast(self.beta, outputs.dtype), outputs)
+        return ops.all(inputs == first, axis=axes, keepdims=True)

@@ -7,7 +7,7 @@ from keras import ops
 
 
 def replica_share() -> Any:
-    """Returns one over the number of replicas of a distributed TensorFlow training, 1 elsewhere; float32.
+    """Returns one over the number of replicas of a distributed TensorFlow training, 1 elsewhere.
 
     Gradients of all replicas are added up, so each counts its loss by this share. Keras does so within its losses
     alone; a term that is computed in any other way has to do it itself.
@@ -17,4 +17,4 @@ def replica_share() -> Any:
         1.0
     """
     # Keras has no public function for it, but what it makes of a loss of 1 is just this.
-    return keras.losses.MeanAbsoluteError(dtype="float32")(ops.zeros((1, 1)), ops.ones((1, 1)))
+    return keras.losses.MeanAbsoluteError()(ops.zeros((1, 1)), ops.ones((1, 1)))

@@ -15,7 +15,8 @@ from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.optimizer import build_optimizer
 from pipelines.load import Splits
 from pipelines.multi_worker import join
-from pipelines.strategy import Distribution, precision_of, synchronise_norms
+from pipelines.replica_norms import synchronise_norms
+from pipelines.strategy import Distribution, precision_of
 
 WEIGHTS = {"class-weights": "inverse", "effective-number": "effective"}
 

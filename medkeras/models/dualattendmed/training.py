@@ -120,7 +120,7 @@ class AttentionTraining(keras.Model):
         if not training:
             return super().compute_loss(x, labels, y_pred, sample_weight, training=False)
         values = self._values(x, labels, mask, y_pred, sample_weight)
-        total = sum(self.losses, ops.zeros((), "float32"))
+        total = sum(self.losses, ops.zeros(()))
         for name, tracker in self.terms.items():
             tracker.update_state(values[name], sample_weight=ops.shape(x)[0])
             total = total + self.term_weights[name] * values[name]

@@ -1,0 +1,150 @@
+"""Two logical devices of the CPU against one, in double precision, as a program: all that several replicas change."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tiny_model
+from double_precision import compute_in_float64
+from mini_backbone import CODE, OPTIONS
+
+import medkeras
+from medkeras.layers import SteadyBatchNorm
+from medkeras.models import registry
+from medkeras.models.dualattendmed.training import AttentionTraining
+from medkeras.replica_seeds import draw_apart
+from medkeras.tasks import default_loss
+from pipelines.jobs.build import build_training, train_batches, validation
+from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.multi_worker import join
+from pipelines.replica_norms import synchronise_norms
+from pipelines.strategy import choose_strategy
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+ONE, TWO = choose_strategy("none"), choose_strategy("mirrored")
+RNG = np.random.default_rng(0)
+
+
+def of_both(function, *values):
+    """What each device makes of its half of the rows, put together again."""
+    halves = [
+        TWO.strategy.experimental_distribute_values_from_function(
+            lambda context, value=value: tf.convert_to_tensor(np.split(value, 2)[context.replica_id_in_sync_group])
+        )
+        for value in values
+    ]
+    results = TWO.strategy.run(tf.function(function), halves)
+    return np.concatenate([part.numpy() for part in TWO.strategy.experimental_local_results(results)])
+
+
+def check_norms():
+    """Far from zero, and constant on a device or everywhere, a batch is normalised as on one device."""
+    values = RNG.normal(size=(4, 3, 3, 3)).astype("float32")
+    values[..., 0] = 300 + values[..., 0]
+    values[:2, ..., 1], values[..., 2] = 0.1, 0.1
+    for kind in (keras.layers.BatchNormalization, SteadyBatchNorm):
+        alone = kind(momentum=0.5)
+        with TWO.strategy.scope():
+            shared = kind(momentum=0.5)
+            shared.build(values.shape)
+            assert synchronise_norms(keras.Sequential([keras.Input(values.shape[1:]), shared])) == 1
+        weigh = RNG.normal(size=values.shape).astype("float32")
+
+        def with_gradient(norm, x, weight):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = norm(x, training=True)
+                total = tf.reduce_sum(y * weight)
+            return tf.stack([y, tape.gradient(total, x)], axis=1)
+
+        expected = with_gradient(alone, tf.convert_to_tensor(values), weigh).numpy()
+        found = of_both(lambda x, weight, norm=shared: with_gradient(norm, x, weight), values, weigh)
+        varied = expected[..., :2]
+        np.testing.assert_allclose(found[..., :2], varied, atol=2e-4 * np.abs(varied).max((0, 2, 3)).max())
+        if kind is SteadyBatchNorm:
+            np.testing.assert_array_equal(found[..., 2], 0.0)
+            assert np.abs(found[:2, 1, ..., 1]).max() > 0  # The other device has other values.
+        for mine, own in zip(shared.non_trainable_variables, alone.non_trainable_variables, strict=True):
+            np.testing.assert_allclose(mine, own, rtol=1e-5)
+
+
+def check_dropout():
+    """Each device drops other units; the first one those that it would drop alone."""
+    with TWO.strategy.scope():
+        drop = draw_apart(keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5, seed=3)]))
+    values = TWO.strategy.run(lambda: drop(tf.ones((1, 1000)), training=True))
+    first, second = (value.numpy() for value in TWO.strategy.experimental_local_results(values))
+    np.testing.assert_array_equal(first, keras.layers.Dropout(0.5, seed=3)(tf.ones((1, 1000)), training=True))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
+
+
+class Adds(keras.layers.Layer):
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(inputs**2))
+        return inputs
+
+
+def check_added_losses():
+    """What a layer adds to the loss counts once for each device, though they share it and take turns at norms."""
+    images, labels = RNG.uniform(size=(6, 3)), RNG.uniform(size=(6, 1))
+
+    def added(devices):
+        keras.utils.set_random_seed(0)
+        with devices.strategy.scope():
+            norms = [keras.layers.BatchNormalization() for _ in range(2)]
+            model = keras.Sequential([keras.Input((3,)), norms[0], Adds(), norms[1], keras.layers.Dense(1)])
+            synchronise_norms(model)
+            model.compile("sgd", "mse")
+        return join(model).fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0).history["loss"][0]
+
+    np.testing.assert_allclose(added(TWO), added(ONE), rtol=1e-12)
+
+
+def check_training():
+    """A run of the tiny network: history, weights, and the running means of the weights, which are validated."""
+    registry.register(tiny_model.PRESETS)
+    config = TrainConfig(
+        data="phantom", model="tiny_net", run="unused", image_size=16, batch_size=8, augment="none", leakage="off",
+        source_options={"images": 30, "size": 16}, model_options={"rate": 0}, sync_batch_norm=True, clip_norm=0.5,
+        ema=0.5, learning_rate=0.01, epochs=2,
+    )  # fmt: skip
+    data = load_data(config)
+
+    def trained(devices):
+        training, _ = build_training(config, data, distribution=devices)
+        steps = {"steps_per_epoch": data.steps_per_epoch, **validation(data, devices)}
+        history = training.fit(train_batches(data, devices), shuffle=False, verbose=0, **steps).history
+        return [*training.get_weights(), *map(np.asarray, training.optimizer.means), *history.values()]
+
+    for own, mine in zip(trained(ONE), trained(TWO), strict=True):
+        np.testing.assert_allclose(mine, own, atol=1e-12)
+
+
+def check_attention():
+    """Training by attention, whose losses, centres and norms are over the batch."""
+    exec(CODE, {})
+    keras.random.uniform = lambda shape, minval=0.0, maxval=1.0, **_: keras.ops.full(shape, (minval + maxval) / 2)
+    images, labels = RNG.uniform(size=(6, 16, 16, 3)), np.array([0, 2, 2, 1, 0, 2])
+
+    def trained(devices):
+        keras.utils.set_random_seed(0)
+        with devices.strategy.scope():
+            model = medkeras.models.create("dualattendmed_tiny", input_shape=(16, 16, 3), num_classes=3, **OPTIONS)
+            synchronise_norms(model)
+            training = AttentionTraining(model, seed=1, views=())
+            training.compile(keras.optimizers.SGD(0.01), default_loss("multiclass"), jit_compile=False)
+        data = tf.data.Dataset.from_tensors((images, labels))
+        logs = training.fit(data.repeat(3), steps_per_epoch=3, verbose=0).history
+        assert set(logs) == {"loss", "classification", "alignment", "diversity", "centre"}
+        return [*training.get_weights(), *logs.values(), training.evaluate(data, verbose=0)]
+
+    for own, mine in zip(trained(ONE), trained(TWO), strict=True):
+        np.testing.assert_allclose(mine, own, atol=1e-9 * max(1, np.abs(own).max()))
+
+
+check_norms()
+check_dropout()
+compute_in_float64()
+check_added_losses()
+check_training()
+check_attention()
