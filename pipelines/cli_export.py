@@ -18,7 +18,7 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
-            help="saved_model, litert, litert-float16, litert-int8 or litert-full-int8; the first two by default.",
+            help="saved_model, litert (also -float16, -int8, -full-int8) or onnx; the first two by default.",
         ),
     ] = None,
     bounds: Annotated[
@@ -30,7 +30,7 @@ def export(
     ] = None,
     two_stage: options.TwoStage = None,
 ) -> None:
-    """Export a run as SavedModel and LiteRT files, compared with Keras on real images."""
+    """Export a run as SavedModel, LiteRT and ONNX files, compared with Keras on real images."""
     with starting() as console:
         from pipelines.jobs.export import FORMATS, export_run
         from pipelines.jobs.export_bounds import parse_bounds

@@ -27,6 +27,9 @@ def predict(
     tflite: Annotated[
         pathlib.Path | None, typer.Option(help="Predict with this LiteRT file itself, without a RUN.", metavar="FILE")
     ] = None,
+    onnx: Annotated[
+        pathlib.Path | None, typer.Option(help="Predict with this ONNX file itself, without a RUN.", metavar="FILE")
+    ] = None,
     on_error: options.OnError = "raise",
     two_stage: options.TwoStage = None,
     uncertainty: options.Uncertainty = "none",
@@ -37,18 +40,17 @@ def predict(
 ) -> None:
     """Predict image files: a table of probabilities, decisions, and how sure they are."""
     common = {"on_error": on_error, "batch_size": batch_size}
-    if saved_model is not None or tflite is not None:
-        _check_alone(context, saved_model, tflite)
+    artefacts = {"--saved-model": saved_model, "--tflite": tflite, "--onnx": onnx}
+    if named := {name: path for name, path in artefacts.items() if path is not None}:
+        _check_alone(context, list(named))
         with starting() as console:
-            from pipelines.jobs.artefact import open_litert, open_saved_model
+            from pipelines.jobs.artefact import open_litert, open_onnx, open_saved_model
             from pipelines.jobs.predict import predict_artefact
 
+            ((name, path),) = named.items()
+            opening = {"--saved-model": open_saved_model, "--tflite": open_litert, "--onnx": open_onnx}[name]
             with console.status("Loading the model"):
-                found = (
-                    open_saved_model(saved_model, console=console)
-                    if saved_model
-                    else open_litert(tflite, console=console)
-                )
+                found = opening(path, console=console)
             predict_artefact(found, inputs, out, console=console, **common)
         return
     run, *images = inputs
@@ -61,9 +63,9 @@ def predict(
         predict_run(run, images, out, seed=seed, console=console, **how, **common)
 
 
-def _check_alone(context: typer.Context, saved_model: pathlib.Path | None, tflite: pathlib.Path | None) -> None:
-    if saved_model is not None and tflite is not None:
-        raise ValueError("One exported model predicts at a time. Received: --saved-model and --tflite")
+def _check_alone(context: typer.Context, named: list[str]) -> None:
+    if len(named) > 1:
+        raise ValueError(f"One exported model predicts at a time. Received: {' and '.join(named)}")
     of_runs = {"two_stage": "--two-stage", "uncertainty": "--uncertainty", "samples": "--samples"}
     of_runs |= {"members": "--member", "seed": "--seed"}
     if wrong := [option for name, option in of_runs.items() if name in options.given(context)]:

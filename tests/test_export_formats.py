@@ -231,7 +231,7 @@ def test_bad_input_is_named(exported, tmp_path):
             r"images.shape=\(1, 2, 2, 1\)",
         ),
         (lambda: compare(model, images(model, 0), litert=file), ValueError, "at least one image"),
-        (lambda: compare(model, images(model, 1), bounds={"onnx": 1.0}), ValueError, "'onnx'"),
+        (lambda: compare(model, images(model, 1), bounds={"onnxx": 1.0}), ValueError, "'onnxx'"),
     ):
         with pytest.raises(error, match=words) as raised:
             call()

@@ -106,11 +106,14 @@ def test_both_files_predict_what_the_run_predicts(run, tmp_path):
         np.testing.assert_allclose(on_the_edge[name], values, atol=1e-4)
 
 
-def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path):
+def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path, monkeypatch):
+    opened, load_splits = [], export.load_splits
+    monkeypatch.setattr(export, "load_splits", lambda config: opened.append(config) or load_splits(config))
     out, forms = io.StringIO(), ["litert-float16", "litert-int8", "litert-full-int8"]
     bounds = parse_bounds([f"{form}.{bound}" for form in forms[1:] for bound in ("agreement=0", "auc_loss=1")])
     console = Console(file=out, width=100)
     found = export_run(run.path, tmp_path, formats=forms, bounds=bounds, samples=1, console=console)
+    assert len(opened) == 1  # What a source warns of is said once.
     store = tmp_path / "lungs"
     assert files(store / "litert-full-int8" / "1") == [
         "checksums.sha256",

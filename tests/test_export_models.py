@@ -1,4 +1,4 @@
-"""Every registered model becomes a SavedModel and a LiteRT file that equal it."""
+"""Every registered model becomes a SavedModel, a LiteRT file and an ONNX file that equal it."""
 
 import keras
 import pytest
@@ -7,7 +7,7 @@ from export_models import images
 from small_models import distinct_names, small
 from tensorflow.core.protobuf import saved_model_pb2
 
-from medkeras.export import check_builtin, compare, export_litert, export_saved_model
+from medkeras.export import check_builtin, compare, export_litert, export_onnx, export_saved_model
 from medkeras.export.explaining import has_attention
 
 CASES = [(name, {}) for name in distinct_names()]
@@ -26,9 +26,10 @@ def test_exports_equal_keras_with_builtin_operators(name, options, tmp_path):
     file = export_litert(model if explains else saved, tmp_path / "model.tflite")
     check_builtin(file)
     assert file.stat().st_size < 1.5 * 4 * model.count_params() + 100_000  # not twice the weights
+    onnx = {} if options else {"onnx": export_onnx(model, tmp_path / "model.onnx")}
     # Nine images run as a batch of eight and a batch of one.
-    report = compare(model, x, saved_model=saved, litert=file)
-    assert report["saved_model"]["agreement"] == report["litert"]["agreement"] == 1.0
+    report = compare(model, x, saved_model=saved, litert=file, **onnx)
+    assert {report[form]["agreement"] for form in ("saved_model", "litert", *onnx)} == {1.0}
     assert ("map" in report["litert"]) == explains
     assert not sums_of_depthwise(saved)
 

@@ -1,5 +1,6 @@
 """The signatures of a SavedModel beside `serving_default`: image files, where, and how sure."""
 
+import dataclasses
 import pathlib
 import pickle
 import subprocess
@@ -21,7 +22,7 @@ from medkeras.export.signatures import SIGNATURES, endpoint
 from medkeras.models import create
 from medkeras.uncertainty import LogitScaling, MonteCarloDropout, summarize, with_scaling
 from pipelines.decode import fit, fit_stored, read_image
-from pipelines.preprocess import CentreCrop, Square, apply
+from pipelines.preprocess import CentreCrop, Percentile, Square, apply
 
 tf = pytest.importorskip("tensorflow")
 from tensorflow.core.framework import tensor_pb2  # noqa: E402
@@ -207,9 +208,33 @@ def test_growing_equals_opencv_but_for_halves(fitted, size):
 @pytest.mark.parametrize("size", [(7, 12), (12, 7), (8, 8), (1, 4)])
 def test_steps_move_pixels_as_in_the_training(step, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    options = {"fill": step.fill} if isinstance(step, Square) else {"share": step.share, "form": step.form}
-    found = graph_step(step.name, options)(tf.constant(image.astype(np.int32)))
+    found = graph_step(step.name, dataclasses.asdict(step))(tf.constant(image.astype(np.int32)))
     np.testing.assert_array_equal(found, step(image))
+
+
+@pytest.mark.parametrize("step", [Percentile(), Percentile(low=0.0, high=37.5), Percentile(low=12.3, high=100.0)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_percentiles_stretch_as_in_the_training(step, dtype):
+    highest, rng = np.iinfo(dtype).max, np.random.default_rng(0)
+    apply_step = tf.function(graph_step(step.name, dataclasses.asdict(step)))
+    for shape in ((1, 1, 1), (3, 5, 1), (64, 50, 3)):
+        for image in (
+            rng.integers(0, highest, shape, dtype),
+            rng.integers(0, 9, shape, dtype),
+            np.full(shape, 7, dtype),
+        ):
+            found = apply_step(tf.constant(image.astype(np.int32)), tf.constant(highest))
+            np.testing.assert_array_equal(found, step(image))
+
+
+@pytest.mark.parametrize("signatures", [(), *[(name,) for name in SIGNATURES], SIGNATURES], ids=str)
+def test_each_weight_is_written_once_whatever_is_asked(signatures, tmp_path):
+    wide = SeenNet(channels=10_000)
+    saved = export_saved_model(wide, tmp_path / "1", signatures=signatures)
+    weights = 4 * sum(int(np.prod(variable.shape)) for variable in wide.variables)
+    written = sum(path.stat().st_size for path in (saved / "variables").glob("*.data-*"))
+    assert weights <= written < weights + 5_000
+    assert (saved / "saved_model.pb").stat().st_size < weights  # Nor are they constants of the graph.
 
 
 def test_every_depth_and_colour_of_a_png_is_decoded_as_stored(tmp_path):

@@ -14,6 +14,8 @@ from pipelines.sources import open_source
 
 STORE = ROOT / "saved_models"
 MODELS = ("pneumonia_focusnet2d", "pneumonia_dualattendmed")
+# The largest difference of a probability; about twice what was measured on these phantoms.
+BOUNDS = {"litert": 1e-4, "litert-float16": 2e-3, "litert-int8": 0.02, "litert-full-int8": 0.12}
 LARGEST = 8_000_000  # Bytes of a model in all of its formats.
 
 
@@ -37,8 +39,8 @@ def test_a_trained_model_is_whole_and_answers_in_every_format(name, tmp_path):
     assert saved.model.class_names == ("normal", "pneumonia")
     for path in edges:
         found = open_litert(path).answer(records).probabilities
-        bound = 1e-4 if path.parent.parent.name == "litert" else 0.3
-        np.testing.assert_allclose(found, wanted, atol=bound)
+        np.testing.assert_allclose(found, wanted, atol=BOUNDS[path.parent.parent.name])
+        np.testing.assert_array_equal(found.argmax(axis=1), wanted.argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -10,7 +10,7 @@ from medkeras.models import ImageClassifier
 
 
 def files_function(
-    model: ImageClassifier, *, steps: Sequence[Callable[[Any], Any]] = ()
+    model: ImageClassifier, *, steps: Sequence[Callable[..., Any]] = ()
 ) -> Callable[[Any], dict[str, Any]]:
     """Returns the function behind the signature `serve_bytes`.
 
@@ -47,7 +47,7 @@ def files_function(
         def read(data: Any) -> Any:
             levels, highest = decode_image(data)
             for step in steps:
-                levels = step(levels)
+                levels = step(levels, highest)
             return fit_levels(levels, shape) / tf.cast(highest, tf.float32)
 
         images = tf.map_fn(read, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))

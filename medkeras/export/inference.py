@@ -1,7 +1,5 @@
 """What every exported file has in common: the inference function and the labels of a model."""
 
-import json
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,8 +66,7 @@ def inference_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]
     return infer
 
 
-def write_labels(
-    path: pathlib.Path,
+def model_labels(
     model: ImageClassifier,
     *,
     operating_point: Mapping[str, Any] | None = None,
@@ -77,14 +74,13 @@ def write_labels(
     signatures: Sequence[str] = (),
     sureness: Mapping[str, Any] | None = None,
     reading: Mapping[str, Any] | None = None,
-) -> None:
-    """Writes what a caller of an exported file must know as JSON: names, task, input, looks, outputs, thresholds.
+) -> dict[str, Any]:
+    """Returns what a caller of an exported file must know, for JSON: names, task, input, looks, outputs, thresholds.
 
     `calibration` is the scaling that the graph of a `medkeras.uncertainty.Calibrated` model holds: its probabilities
     and logits are calibrated ones. It is None for other models.
 
     Args:
-        path: The file to write.
         model: The exported model.
         operating_point: The thresholds chosen on validation, as the evaluation wrote them.
         preprocess: Names of the steps that the caller applies to a stored image before it is resized.
@@ -94,7 +90,7 @@ def write_labels(
     """
     is_calibrated = isinstance(model, Calibrated)
     looks = model.classifier if is_calibrated else model
-    labels = {
+    return {
         "name": model.name,
         "task": model.task,
         "class_names": list(model.class_names),
@@ -115,4 +111,3 @@ def write_labels(
         "operating_point": dict(operating_point) if operating_point else None,
         "sureness": dict(sureness) if sureness else None,
     }
-    path.write_text(json.dumps(labels, indent=2) + "\n")

@@ -9,10 +9,11 @@ import numpy as np
 from medkeras import tasks
 from medkeras.explain import saliency_maps
 from medkeras.export.inference import EXPLAIN, INPUT, OUTPUTS, SIGNATURE, float32_model
+from medkeras.export.onnx_runtime import OnnxModel
 from medkeras.export.runtime import LiteRTModel
 from medkeras.models.base import ImageClassifier
 
-BOUNDS = {"saved_model": 1e-5, "litert": 1e-4}
+BOUNDS = {"saved_model": 1e-5, "litert": 1e-4, "onnx": 1e-4}
 _BATCH = 8
 
 
@@ -22,6 +23,7 @@ def compare(
     *,
     saved_model: str | os.PathLike | None = None,
     litert: str | os.PathLike | None = None,
+    onnx: str | os.PathLike | None = None,
     bounds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Compares exported files with the model they were made from.
@@ -34,10 +36,11 @@ def compare(
         images: Samples, `(batch, *image_shape)` in [0, 1]; real ones tell more than noise.
         saved_model: A folder written by `export_saved_model`.
         litert: A file written by `export_litert`.
+        onnx: A file written by `export_onnx`.
         bounds: The largest difference of a probability allowed per format, by default
-            `{"saved_model": 1e-5, "litert": 1e-4}`; a quantised LiteRT file needs a wider one. It holds for a LiteRT
-            file's maps too. Logits are reported and not bounded: a trained model can amplify the rounding of another
-            runtime to 1e-4 of a logit.
+            `{"saved_model": 1e-5, "litert": 1e-4, "onnx": 1e-4}`; a quantised LiteRT file needs a wider one. It
+            holds for a LiteRT file's maps too. Logits are reported and not bounded: a trained model can amplify the
+            rounding of another runtime to 1e-4 of a logit.
 
     Returns:
         `samples`, and per given format: `probabilities` and `logits`, each with `max` and `mean` absolute
@@ -71,6 +74,8 @@ def compare(
         edge = LiteRTModel(litert)
         report["litert"] = differences(expected, edge.predict(images), model.task)
         report["litert"] |= map_differences(model, images, [edge])[0]
+    if onnx is not None:
+        report["onnx"] = differences(expected, OnnxModel(onnx).predict(images), model.task)
     for name, bound in (BOUNDS | bounds).items():
         if name in report:
             _check(name, report[name], bound)

@@ -13,18 +13,27 @@ def load_interpreter(path: str | os.PathLike, *, threads: int | None = None) -> 
     """Opens a LiteRT file with the `ai-edge-litert` runtime, or where it is missing with TensorFlow's.
 
     Args:
-        path: The file.
-        threads: How many the runtime computes with; its own choice by default.
+        path: The file; of any origin, also one without signatures.
+        threads: How many the runtime computes with, at least 1; its own choice by default.
+
+    Returns:
+        The runtime's `Interpreter`. `get_signature_runner("serving_default")` of it takes `image`, float32
+        `(batch, *image_shape)`, and returns a dict of arrays, `(batch, ...)`; `medkeras.export.LiteRTModel` does this
+        with checks. The content was read whole: the file may be removed.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a LiteRT file.
+        ValueError: If it is not a LiteRT file, or a damaged one.
 
     Example:
-        >>> load_interpreter("none.tflite")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
+        >>> import tempfile
+        >>> from medkeras.export import export_litert
+        >>> from medkeras.models import create
+        >>> model = create("vit_tiny", input_shape=(16, 16, 1), num_classes=2, patch=8)
+        >>> file = export_litert(model, tempfile.mkdtemp() + "/chest.tflite")
+        >>> run = load_interpreter(file, threads=1).get_signature_runner("serving_default")
+        >>> run(image=np.zeros((3, 16, 16, 1), "float32"))["probabilities"].shape
+        (3, 2)
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -35,13 +44,27 @@ def load_interpreter(path: str | os.PathLike, *, threads: int | None = None) -> 
 
 
 def read_litert(path: str | os.PathLike) -> bytes:
-    """Returns the content of a LiteRT file.
+    """Returns the content of a LiteRT file, known by its identifier `TFL3`; the rest is not checked.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes: a flatbuffer of the schema of `ai_edge_litert.schema_py_generated`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a LiteRT file.
 
     Example:
+        >>> import tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "photo.tflite")
+        >>> path.write_bytes(b"GIF89a")
+        6
+        >>> read_litert(path)
+        Traceback (most recent call last):
+        ...
+        ValueError: This is not a LiteRT file. Received: ...photo.tflite
         >>> read_litert("none.tflite")
         Traceback (most recent call last):
         ...

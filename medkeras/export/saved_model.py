@@ -1,12 +1,13 @@
 """SavedModel: the folder that TF Serving reads, and that runs without Keras or this package."""
 
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from medkeras.export.functions import image_spec, write_functions
-from medkeras.export.inference import SIGNATURE, float32_model, guarded, inference_function, write_labels
+from medkeras.export.inference import SIGNATURE, float32_model, guarded, inference_function, model_labels
 from medkeras.export.signatures import endpoint
 from medkeras.export.warmup import WARMUP, write_warmup
 from medkeras.models.base import ImageClassifier
@@ -19,7 +20,7 @@ def export_saved_model(
     path: str | os.PathLike,
     *,
     signatures: Sequence[str] = (),
-    steps: Sequence[Callable[[Any], Any]] = (),
+    steps: Sequence[Callable[..., Any]] = (),
     operating_point: Mapping[str, Any] | None = None,
     preprocess: Sequence[str] = (),
     sureness: Mapping[str, Any] | None = None,
@@ -74,5 +75,6 @@ def export_saved_model(
     labels.parent.mkdir()
     write_warmup(path / WARMUP, model, signatures)
     notes = {"signatures": signatures, "preprocess": preprocess, "reading": reading}
-    write_labels(labels, model, operating_point=operating_point, sureness=sureness, **notes)
+    content = model_labels(model, operating_point=operating_point, sureness=sureness, **notes)
+    labels.write_text(json.dumps(content, indent=2) + "\n")
     return path

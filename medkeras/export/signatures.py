@@ -32,7 +32,7 @@ def available_signatures(model: ImageClassifier) -> dict[str, str | None]:
 
 
 def endpoint(
-    name: str, model: ImageClassifier, *, steps: Sequence[Callable[[Any], Any]] = ()
+    name: str, model: ImageClassifier, *, steps: Sequence[Callable[..., Any]] = ()
 ) -> tuple[Callable[..., dict[str, Any]], list[Any]]:
     """Returns the function of a signature and the specs of its inputs.
 

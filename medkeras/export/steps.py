@@ -4,18 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 
-def graph_step(name: str, options: dict[str, Any]) -> Callable[[Any], Any] | None:
+def graph_step(name: str, options: dict[str, Any]) -> Callable[..., Any] | None:
     """Returns a preprocessing step as a function of a graph, or None where it has no such form.
 
-    `square` and `centre-crop` have one: they move pixels and change none. What goes by the contents of the image,
-    such as `clahe`, has none that equals the step of the training to the last level.
+    `square` and `centre-crop` have one, which move pixels and change none, and `percentile`. What goes by the places
+    of the image's contents, such as `clahe`, has none that equals the step of the training to the last level.
 
     Args:
         name: Name of the step.
         options: Its options, all of them.
 
     Returns:
-        From levels `(H, W, C)` to levels of another size, or None.
+        From levels, int32 `(H, W, C)`, and the highest possible level, 255 by default, to levels; or None.
 
     Example:
         >>> import tensorflow as tf
@@ -25,10 +25,10 @@ def graph_step(name: str, options: dict[str, Any]) -> Callable[[Any], Any] | Non
         True
     """
     step = _STEPS.get(name)
-    return step and (lambda levels: step(levels, **options))
+    return step and (lambda levels, highest=255: step(levels, highest, **options))
 
 
-def _square(levels: Any, *, fill: str) -> Any:
+def _square(levels: Any, _: Any, *, fill: str) -> Any:
     import tensorflow as tf
 
     sizes = tf.shape(levels)[:2]
@@ -42,7 +42,7 @@ def _square(levels: Any, *, fill: str) -> Any:
     return levels
 
 
-def _centre_crop(levels: Any, *, share: float, form: str) -> Any:
+def _centre_crop(levels: Any, _: Any, *, share: float, form: str) -> Any:
     import tensorflow as tf
 
     sizes = tf.shape(levels)[:2]
@@ -53,4 +53,25 @@ def _centre_crop(levels: Any, *, share: float, form: str) -> Any:
     return levels[start[0] : start[0] + kept[0], start[1] : start[1] + kept[1]]
 
 
-_STEPS: dict[str, Callable[..., Any]] = {"square": _square, "centre-crop": _centre_crop}
+def _percentile(levels: Any, highest: Any, *, low: float, high: float) -> Any:
+    import tensorflow as tf
+
+    black, white = (_quantile(levels, share / 100) for share in (low, high))
+    highest = tf.cast(highest, tf.float64)
+    shares = tf.clip_by_value((tf.cast(levels, tf.float64) - black) / (white - black), 0, 1)
+    return tf.cond(black == white, lambda: levels, lambda: tf.cast(tf.round(shares * highest), tf.int32))
+
+
+def _quantile(levels: Any, share: float) -> Any:
+    """Returns what numpy's `quantile` does, in its order of sums, from a histogram: sorting would cost more."""
+    import tensorflow as tf
+
+    up_to = tf.cumsum(tf.math.bincount(tf.reshape(levels, [-1])))
+    place = tf.cast(tf.size(levels) - 1, tf.float64) * share
+    ranks = tf.cast(tf.stack([tf.floor(place), tf.math.ceil(place)]), tf.int32)
+    below, above = tf.unstack(tf.cast(tf.searchsorted(up_to, ranks, side="right"), tf.float64))
+    rest = place - tf.floor(place)
+    return tf.where(rest < 0.5, below + (above - below) * rest, above - (above - below) * (1 - rest))
+
+
+_STEPS: dict[str, Callable[..., Any]] = {"square": _square, "centre-crop": _centre_crop, "percentile": _percentile}

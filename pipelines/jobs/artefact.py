@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from medkeras.evaluation import OperatingPoint
-from medkeras.export import LiteRTModel
+from medkeras.export import LiteRTModel, OnnxModel
 from medkeras.export.inference import INPUT, SIGNATURE
 from medkeras.export.runtime import read_litert
 from medkeras.tasks import is_multilabel
@@ -187,9 +187,37 @@ def open_litert(path: str | os.PathLike, *, console: Console | None = None) -> A
     """
     path = pathlib.Path(path)
     read_litert(path)
+    return _open_file(path, LiteRTModel, console)
+
+
+def open_onnx(path: str | os.PathLike, *, console: Console | None = None) -> Artefact:
+    """Opens an ONNX file that `medkeras export` wrote, after its checksum.
+
+    Args:
+        path: The `.onnx`, with `labels.json` beside it.
+        console: Where it is said that there is no list of checksums; nowhere by default.
+
+    Raises:
+        ModuleNotFoundError: If the extra `onnx` is not installed.
+        FileNotFoundError: If there is no such file, or no labels beside it.
+        ValueError: If it is no ONNX file of a classifier, or differs from its checksum.
+
+    Example:
+        >>> open_onnx("none.onnx")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: There is no such ONNX file. Received: none.onnx
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no such ONNX file. Received: {path}")
+    return _open_file(path, OnnxModel, console)
+
+
+def _open_file(path: pathlib.Path, kind: type[LiteRTModel] | type[OnnxModel], console: Console | None) -> Artefact:
     labels = Labels.read(path.parent / "labels.json")
     _check(path.parent, path.parent / CHECKSUMS, console, needed=path.name)
-    model = LiteRTModel(path)
+    model = kind(path)
     _check_fit(labels, model.image_shape, model.num_classes, path)
     return Artefact(labels, lambda images: model.predict(images)["probabilities"])
 

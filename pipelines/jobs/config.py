@@ -378,7 +378,12 @@ def load_data(config: TrainConfig, *, leakage: str | None = None) -> "Splits":
 
 
 def load_split(config: TrainConfig, split: str) -> "Records":
-    """Returns the records of one split of a run that was split already, undecoded.
+    """Returns the records of one split, see `load_splits`."""
+    return load_splits(config)[split]
+
+
+def load_splits(config: TrainConfig) -> "dict[str, Records]":
+    """Returns the records of each split of a run that was split already, undecoded.
 
     Raises:
         FileNotFoundError: If the run has no `splits.csv`, or its source does not exist.
@@ -397,7 +402,7 @@ def load_split(config: TrainConfig, split: str) -> "Records":
     except ValueError as error:
         raise ValueError(f"The data of a run must stay as in {path}. {error}") from error
     check_same_splits(run, splits)
-    return splits[split]
+    return splits
 
 
 def open_like(config: TrainConfig, source: str, **options: Any) -> "Records":

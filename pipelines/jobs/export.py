@@ -1,7 +1,8 @@
-"""The export job: a run becomes a SavedModel and LiteRT files, all compared with Keras on real samples."""
+"""The export job: a run becomes a SavedModel, LiteRT and ONNX files, all compared with Keras on real samples."""
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -19,21 +20,25 @@ from medkeras.export import (
     edge_signatures,
     export_edge_source,
     export_litert,
+    export_onnx,
     export_saved_model,
 )
-from medkeras.export.inference import write_labels
+from medkeras.export.inference import model_labels
+from medkeras.export.onnx import check_onnx
+from medkeras.export.parity import BOUNDS
 from medkeras.export.quantized import QUANTIZED_BOUNDS, quantized_bounds
 from medkeras.models import ImageClassifier
 from pipelines.input_pipeline import InputPipeline
 from pipelines.inputs import reading_options
-from pipelines.jobs.config import TrainConfig, load_split, open_like
+from pipelines.jobs.config import TrainConfig, load_splits, open_like
 from pipelines.jobs.model_store import next_version, open_store, published, write_checksums
 from pipelines.jobs.signatures import choose_signatures
 from pipelines.jobs.trained import load_calibrated, load_trained
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 
-FORMATS = ("saved_model", "litert")
+PLAIN = tuple(BOUNDS)
+FORMATS = ("saved_model", "litert")  # By default.
 QUANTIZED = tuple(QUANTIZED_BOUNDS)
 MOST_SAMPLES = 200  # Images on which ranges are found, and on which quantised files are compared.
 
@@ -54,7 +59,7 @@ def export_run(
 ) -> dict[str, Any]:
     """Exports a run to a model store, and proves on validation images that the files equal the Keras model.
 
-    The SavedModel goes to `<to>/<name>/<version>/`, the folder that TF Serving watches; a LiteRT file to
+    The SavedModel goes to `<to>/<name>/<version>/`, the folder that TF Serving watches; another file to
     `<to>/<name>/<format>/<version>/`, which TF Serving passes over. Beside each lie `labels.json`, `parity.json` and
     `checksums.sha256` (in the SavedModel's `assets.extra/`). The version counts up and is never written again; files
     appear whole, by a rename, once they have passed the comparison. The scaling of a calibrated run is in the graph of
@@ -68,8 +73,8 @@ def export_run(
         to: The model store; it is made where it is missing.
         name: Name of the model in the store; the run folder's by default, with `_two_stage` where that is asked.
         data: Another source to take samples from; by default the run's own validation images.
-        formats: Some of `saved_model`, `litert`, `litert-float16`, `litert-int8` and `litert-full-int8`, see
-            `medkeras.export.export_litert`.
+        formats: Some of `saved_model`; `litert`, `litert-float16`, `litert-int8` and `litert-full-int8`, see
+            `medkeras.export.export_litert`; and `onnx`, see `medkeras.export.export_onnx`.
         signatures: What the SavedModel answers beside `serving_default`, see `medkeras.export.export_saved_model`; by
             default all that the model and the run's preprocessing allow, and the console says what is left out.
         samples: Images to compare on, of the formats that are not quantised.
@@ -85,6 +90,7 @@ def export_run(
 
     Raises:
         FileNotFoundError: If the run folder or a file of it is missing.
+        ModuleNotFoundError: If `onnx` is asked and its extra is not installed.
         ValueError: If an argument is out of its range, the store is not a folder that can be written, the
             data do not fit the model, the model does not convert, or a file differs from Keras by more than
             its bound.
@@ -97,11 +103,13 @@ def export_run(
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     run, console = RunFolder(run).open(), console or Console(quiet=True)
-    known = (*FORMATS, *QUANTIZED)
+    known = (*PLAIN, *QUANTIZED)
     if not formats or not set(formats) <= set(known):
         raise ValueError(f"`formats` must be among {', '.join(known)}. Received: formats={list(formats)}")
     if samples < 1:
         raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
+    if "onnx" in formats:
+        check_onnx()
     quantized_bounds([form for form in formats if form in QUANTIZED], bounds or {})
     name = name or run.path.resolve().name + ("_two_stage" if two_stage else "")
     store = open_store(to, name)
@@ -155,15 +163,27 @@ def _write(
     if folder := folders.get("saved_model"):
         with console.status("Writing the SavedModel"):
             files["saved_model"] = export_saved_model(model, folder, **notes, **extras)
+    if folder := folders.get("onnx"):
+        with console.status("Converting to ONNX"):
+            labels = _write_labels(folder, model, notes)
+            files["onnx"] = export_onnx(model, folder / f"{name}.onnx", labels=labels)
     with tempfile.TemporaryDirectory() as plain, console.status("Converting to LiteRT"):
-        edge = {form: folder for form, folder in folders.items() if form != "saved_model"}
+        edge = {form: folder for form, folder in folders.items() if form.startswith("litert")}
         saved = export_edge_source(model, plain) if edge else None
         for form, folder in edge.items():
             kind = form.removeprefix("litert")
             options = {"precision": kind.removeprefix("-") or "float32", "representative": ranges}
             files[form] = export_litert(saved, folder / f"{name}{kind}.tflite", **options)
-            write_labels(folder / "labels.json", model, signatures=edge_signatures(model), **notes)
+            _write_labels(folder, model, notes, signatures=edge_signatures(model))
     return files
+
+
+def _write_labels(
+    folder: pathlib.Path, model: ImageClassifier, notes: dict[str, Any], signatures: Sequence[str] = ()
+) -> dict[str, Any]:
+    labels = model_labels(model, signatures=signatures, **notes)
+    (folder / "labels.json").write_text(json.dumps(labels, indent=2) + "\n")
+    return labels
 
 
 def _compare(
@@ -173,7 +193,7 @@ def _compare(
     source: "_Source",
     bounds: Mapping[str, Mapping[str, float]] | None,
 ) -> dict[str, Any]:
-    parity = compare(model, images, **{form: file for form, file in files.items() if form in FORMATS})
+    parity = compare(model, images, **{form: file for form, file in files.items() if form in PLAIN})
     if quantized := {form: file for form, file in files.items() if form in QUANTIZED}:
         examples = source.examples(MOST_SAMPLES)
         parity["quantized"] = compare_quantized(model, *examples, quantized, bounds=bounds)
@@ -191,14 +211,19 @@ class _Source:
 
     def examples(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels spread evenly over the validation records, or over those of another source."""
-        config = TrainConfig.from_run(self.run)
-        return self._spread(
-            open_like(config, self.data, **self.options) if self.data else load_split(config, "val"), count
-        )
+        return self._spread(self._other if self.data else self._splits["val"], count)
 
     def of_training(self, count: int) -> np.ndarray:
         """Returns images spread evenly over the training records."""
-        return self._spread(load_split(TrainConfig.from_run(self.run), "train"), count)[0]
+        return self._spread(self._splits["train"], count)[0]
+
+    @functools.cached_property
+    def _splits(self) -> dict[str, Records]:
+        return load_splits(TrainConfig.from_run(self.run))
+
+    @functools.cached_property
+    def _other(self) -> Records:
+        return open_like(TrainConfig.from_run(self.run), self.data, **self.options)
 
     def _spread(self, records: Records, count: int) -> tuple[np.ndarray, np.ndarray]:
         shape = self.model.image_shape
@@ -212,7 +237,7 @@ class _Source:
 
 
 def _print(console: Console, written: dict[str, pathlib.Path], parity: dict[str, Any]) -> None:
-    if plain := {form: parity[form] for form in written if form in FORMATS}:
+    if plain := {form: parity[form] for form in written if form in PLAIN}:
         title = f"Largest difference from Keras on {parity['samples']} images"
         table = _table(title, "format", "probabilities", "logits", "map", "bound", "same decision")
         for form, row in plain.items():
