@@ -18,10 +18,12 @@ from medkeras.explain import (
     localize,
     map_names,
     mark_regions,
+    native_attention,
     resize_maps,
     saliency_maps,
 )
 from medkeras.explain.mirrored import mirrored_mean
+from medkeras.explain.regions import is_of_class
 
 RNG = np.random.default_rng(0)
 
@@ -129,6 +131,16 @@ def test_the_map_that_a_model_has():
     assert "fixations" not in map_names(focusnet) and "priority" in map_names(focusnet)
 
 
+def test_an_attention_of_several_points_is_a_map():
+    hemf = create("hemf_tiny", (64, 64, 3))
+    assert "native_attention" in map_names(hemf) and "attention" not in map_names(hemf)
+    assert "native_attention" not in map_names(create(attention_maps=4))
+    assert not is_of_class(hemf, "native_attention")
+    images = uniform(2, 64, 64, 3)
+    wanted = native_attention(hemf, images)
+    np.testing.assert_array_equal(saliency_maps(hemf, images, point="native_attention"), wanted)
+
+
 def centre_of_influence(model, name, cell):
     """The row of the image that a row of cells looks at: the middle of its gradient."""
     tensors = model.tensors(name)
@@ -220,7 +232,7 @@ def test_the_figure_cuts_a_volume_through_its_lesion():
         (lambda m: localize(m, uniform(0, 48, 40, 3)), r"shape \(0, 48, 40, 3\)"),
         (lambda m: mark_regions(np.zeros((0, 4, 4)), point="attention"), r"shape \(0, 4, 4\)"),
         (lambda m: default_map(TinyNet((16, 16, 1), num_classes=2)), "no map"),
-        (lambda m: localization_figure(uniform(1, 4, 4, 1), {}), "found={}"),
+        (lambda m: localization_figure(uniform(1, 4, 4, 1), {}), "no map"),
         (lambda m: figure_of(masks=[np.ones((3, 3), bool)]), r"mask of shape \(3, 3\)"),
         (lambda m: figure_of(names=["a", "b"]), "2 names"),
         (lambda m: figure_of(count=2), r"a of shape \(2, 4, 4\)"),

@@ -54,14 +54,16 @@ def evidence_map(model: ImageClassifier, images: Any, *, target: Any = None) -> 
 
     Args:
         model: A model with the explain point `features`.
-        images: As for `class_map`.
-        target: As for `class_map`.
+        images: `(batch, *model.image_shape)` in [0, 1].
+        target: Index of a class or label, one for all images or one per image; by default the one with the
+            largest logit.
 
     Returns:
-        As `class_map`.
+        Float32 `(batch, *image grid)` in [0, 1], each map divided by its maximum; a map without any positive
+        place is 0.
 
     Raises:
-        ValueError: As `class_map`.
+        ValueError: If the model has no such point, the images do not fit it, or a target is no class of it.
 
     Reference:
         Draelos and Carin, HiResCAM: Explainable Multi-Organ Multi-Abnormality Prediction, arXiv 2011.08891.
@@ -84,15 +86,17 @@ def grad_cam_plus_plus(model: ImageClassifier, images: Any, *, target: Any = Non
     paper's features are positive; the sum is taken over the positive ones.
 
     Args:
-        model: As for `class_map`.
-        images: As for `class_map`.
-        target: As for `class_map`.
+        model: A model with the explain point `features`.
+        images: `(batch, *model.image_shape)` in [0, 1].
+        target: Index of a class or label, one for all images or one per image; by default the one with the
+            largest logit.
 
     Returns:
-        As `class_map`.
+        Float32 `(batch, *image grid)` in [0, 1], each map divided by its maximum; a map without any positive
+        place is 0.
 
     Raises:
-        ValueError: As `class_map`.
+        ValueError: If the model has no such point, the images do not fit it, or a target is no class of it.
 
     Reference:
         Chattopadhyay et al., Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks,
@@ -114,15 +118,17 @@ def layer_cam(model: ImageClassifier, images: Any, *, target: Any = None) -> np.
     is averaged over places, so that the map is as fine as the features.
 
     Args:
-        model: As for `class_map`.
-        images: As for `class_map`.
-        target: As for `class_map`.
+        model: A model with the explain point `features`.
+        images: `(batch, *model.image_shape)` in [0, 1].
+        target: Index of a class or label, one for all images or one per image; by default the one with the
+            largest logit.
 
     Returns:
-        As `class_map`.
+        Float32 `(batch, *image grid)` in [0, 1], each map divided by its maximum; a map without any positive
+        place is 0.
 
     Raises:
-        ValueError: As `class_map`.
+        ValueError: If the model has no such point, the images do not fit it, or a target is no class of it.
 
     Reference:
         Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, IEEE TIP 30, 2021.

@@ -109,7 +109,7 @@ def check_rows(
         ValueError: If not.
     """
     if not maps:
-        raise ValueError("There must be a map to draw. Received: none")
+        raise ValueError("There must be a map to draw. Received: no map")
     for title, found in maps.items():
         if tuple(found) != shape:
             raise ValueError(f"Maps must be of shape {shape}. Received: {title} of shape {tuple(found)}")

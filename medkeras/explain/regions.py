@@ -14,6 +14,7 @@ from medkeras.explain.mirrored import mirrored_mean
 from medkeras.models import Grid, ImageClassifier, Tokens
 
 CLASS_MAPS = {"class_map": "grad_cam", "evidence_map": "hires_cam"}  # Their names as methods.
+METHOD_OF = CLASS_MAPS | {"native_attention": "attention"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +174,7 @@ def saliency_maps(
 
 def _maps(model: ImageClassifier, images: Any, name: str, target: Any) -> np.ndarray:
     if name not in model.explain_points:
-        return explanation_maps(model, images, method=CLASS_MAPS.get(name, name), target=target)
+        return explanation_maps(model, images, method=METHOD_OF.get(name, name), target=target)
     values = activations(model, images, name)[name].mean(axis=-1, keepdims=True)
     return maps_on_image(model, name, values)[..., 0]
 
@@ -187,11 +188,13 @@ def is_of_class(model: ImageClassifier, name: str) -> bool:
         >>> is_of_class(model, "attention"), is_of_class(model, "occlusion")
         (False, True)
     """
-    return name not in model.explain_points and METHODS[CLASS_MAPS.get(name, name)].has_target
+    return name not in model.explain_points and METHODS[METHOD_OF.get(name, name)].has_target
 
 
 def map_names(model: ImageClassifier) -> list[str]:
     """Returns the maps by which a model can localise: its explain points on a grid, and its methods.
+
+    The attention of a model that has no explain point of that name, but several that make it, is `native_attention`.
 
     Example:
         >>> from medkeras.models import create
@@ -200,10 +203,11 @@ def map_names(model: ImageClassifier) -> list[str]:
     """
     points = model.explain_points
     names = [name for name, point in points.items() if isinstance(point.rule, (Grid, Tokens))]
-    # An attention that is put together of several points is a method, but no point.
-    methods = [name for name in methods_of(model) if name != "attention"]
-    named = [name for name, method in CLASS_MAPS.items() if method in methods]
-    return sorted({*names, *named, *methods})
+    methods = methods_of(model)
+    named = [name for name, method in METHOD_OF.items() if method in methods]
+    # A point and a method share the name `attention`.
+    less = {"native_attention"} if "attention" in names else {"attention"}
+    return sorted({*names, *named, *methods} - less)
 
 
 def default_map(model: ImageClassifier) -> str:
