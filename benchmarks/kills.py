@@ -28,12 +28,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import tiny_model  # noqa: E402, F401  registers its layers for reading
-from interrupted import Moment, Trainings, is_running  # noqa: E402
+from interrupted import Moment, Trainings, is_running, start_together  # noqa: E402
 
 from pipelines.checkpointing import Checkpoints  # noqa: E402
 from pipelines.checksums import what_is_wrong  # noqa: E402
-from pipelines.cluster import Cluster  # noqa: E402
-from pipelines.ports import free_ports  # noqa: E402
 from pipelines.run_folder import RunFolder  # noqa: E402
 
 KINDS = ("step", "step", "save", "save", "start")
@@ -47,23 +45,15 @@ def words(run: pathlib.Path, epochs: int) -> list[str]:
     return [*line.split(), *"--image-size 16 --batch-size 8 --source-option images=60 --source-option size=16".split()]
 
 
-def start(workers: list[Trainings], line: list[str]) -> list[int]:
-    """Starts a training in all of its workers and returns the numbers of the processes."""
-    addresses = tuple(f"localhost:{port}" for port in free_ports(len(workers)))
-    is_alone = len(workers) == 1
-    clusters = [{} if is_alone else {"TF_CONFIG": Cluster(addresses, i).to_tf_config()} for i in range(len(workers))]
-    return [worker.start(line, **variables) for worker, variables in zip(workers, clusters, strict=True)]
-
-
 def train_to_the_end(workers: list[Trainings], line: list[str]) -> None:
-    start(workers, line)
+    start_together(workers, line)
     if any([worker.wait() for worker in workers]):
         raise SystemExit("\n".join(worker.errors.read_text() for worker in workers))
 
 
 def kill_one(workers: list[Trainings], line: list[str], run: pathlib.Path, moment: Moment, victim: int) -> list[int]:
     """Kills a worker of a training at a moment, waits for the others, and returns their exit codes."""
-    processes = start(workers, line)
+    processes = start_together(workers, line)
     moment.wait_for(run, lambda: is_running(processes[victim]))
     os.kill(processes[victim], signal.SIGKILL)
     code, deadline = workers[victim].wait(), time.monotonic() + GRACE_SECONDS

@@ -108,6 +108,18 @@ def end_at(moment, trainings, words, run, by=signal.SIGKILL):
     return trainings.wait()
 
 
+def start_together(workers, words):
+    """Starts a command line as the workers of one training and returns the numbers of the processes."""
+    from pipelines.cluster import Cluster
+    from pipelines.ports import free_ports
+
+    if len(workers) == 1:
+        return [workers[0].start(words)]
+    addresses = tuple(f"localhost:{port}" for port in free_ports(len(workers)))
+    clusters = [Cluster(addresses, i).to_tf_config() for i in range(len(workers))]
+    return [worker.start(words, TF_CONFIG=cluster) for worker, cluster in zip(workers, clusters, strict=True)]
+
+
 def serve():
     """Forks one process per line of standard input."""
     sys.path.insert(0, str(ROOT / "tests"))

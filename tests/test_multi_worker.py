@@ -1,11 +1,15 @@
-"""Two processes on loopback train as one does; when one of them dies, the same command goes on."""
+"""Two processes on loopback train as one does; when they are ended, or one dies, the same command goes on."""
 
+import os
 import pathlib
+import signal
 import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from interrupted import PATIENCE, Trainings, is_running, names, start_together
 from rich.console import Console
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 
@@ -17,38 +21,52 @@ from pipelines.jobs.trained import load_model
 from pipelines.run_folder import RunFolder
 
 PROGRAM = pathlib.Path(__file__).with_name("two_workers.py")
-STEPS, EPOCHS = 3, 3
+EPOCHS = 3
 
 
-def two_workers(config, folder, *, dies_at=0):
-    """Runs `medkeras launch` of a configuration; the second worker dies at a step, if any is given."""
-    words = f"train --data phantom --model tiny_net --run {config.run} --epochs {EPOCHS} --image-size 16 --batch-size 8"
-    words += " --source-option images=44 --source-option size=16 --model-option rate=0 --augment none"
-    words += " --balance class-weights --optimizer sgd --clip-norm 0.5 --sync-batch-norm"
-    words += f" --learning-rate 0.01 --save-steps 2 --cache {config.cache}"
-    program = [sys.executable, str(PROGRAM), str(folder / "found.npz"), str(dies_at)]
-    return launch(words.split(), workers=2, program=program, console=Console())
+def words(config):
+    line = f"train --data phantom --model tiny_net --run {config.run} --epochs {EPOCHS} --image-size 16 --batch-size 8"
+    line += " --source-option images=44 --source-option size=16 --model-option rate=0 --augment none"
+    line += " --balance class-weights --optimizer sgd --clip-norm 0.5 --sync-batch-norm"
+    return [*line.split(), *f"--learning-rate 0.01 --save-steps 2 --cache {config.cache}".split()]
+
+
+def end_after_a_state(workers, config, by, ended):
+    """Starts the workers, ends some of them by a signal once they have saved a state; returns all exit codes."""
+    folder, processes = RunFolder(config.run) / "checkpoints", start_together(workers, words(config))
+    before, deadline = names(folder), time.monotonic() + PATIENCE
+    while not names(folder) - before and all(map(is_running, processes)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    for i in ended:
+        os.kill(processes[i], by)
+    return [worker.wait() for worker in workers]
 
 
 @pytest.mark.process
-def test_two_workers_train_as_one_even_if_one_dies(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("pipelines.jobs.launch.GRACE_SECONDS", 60)
+def test_two_workers_train_as_one_even_if_they_are_asked_to_end_and_if_one_dies(tmp_path, capfd):
     config = TrainConfig(
         data="phantom", model="tiny_net", run=str(tmp_path / "two"), epochs=EPOCHS, image_size=16, batch_size=8,
         source_options={"images": 44, "size": 16}, model_options={"rate": 0}, augment="none", optimizer="sgd",
         balance="class-weights", clip_norm=0.5, sync_batch_norm=True, learning_rate=0.01, save_steps=2,
         cache=str(tmp_path / "cache"),
     )  # fmt: skip
-    assert two_workers(config, tmp_path, dies_at=STEPS + 2) == 137
-    said = capfd.readouterr()
-    assert "Worker 1 was ended by SIGKILL" in said.out
-    assert "error: Worker 1 is gone, so the training stopped" in said.err
-    assert str(Checkpoints(RunFolder(config.run)).progress()) == "step 2 of epoch 2"
+    workers = [Trainings(tmp_path / f"errors{i}.txt") for i in range(2)]
+    assert end_after_a_state(workers, config, signal.SIGTERM, ended=(0, 1)) == [143, 143]
+    asked = Checkpoints(RunFolder(config.run)).progress()
+    assert f"terminated: the state after {asked} is saved" in workers[0].errors.read_text()
 
-    assert two_workers(config, tmp_path) == 0
+    assert end_after_a_state(workers, config, signal.SIGKILL, ended=(1,)) == [2, -signal.SIGKILL]
+    assert "is gone, so the training stopped" in workers[0].errors.read_text()
+    for worker in workers:
+        worker.close()
+    stands = Checkpoints(RunFolder(config.run)).progress()
+    assert (stands.epoch, stands.step) > (asked.epoch, asked.step)
+
+    program = [sys.executable, str(PROGRAM), str(tmp_path / "found.npz")]
+    assert launch(words(config), workers=2, program=program, console=Console()) == 0
     said = capfd.readouterr().out
     assert "2 replicas of 2 workers, 4 images each, 8 in all per step" in said
-    assert "Continuing after step 2 of epoch 2 of 3" in said
+    assert f"Continuing after {stands} of {EPOCHS}" in said
 
     two, one = RunFolder(config.run), train(TrainConfig(**(vars(config) | {"run": str(tmp_path / "one")})))
     assert two.read_json("environment.json")["devices"] == {"strategy": "multi-worker", "replicas": 2, "workers": 2}

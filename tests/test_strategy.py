@@ -19,9 +19,11 @@ from medkeras.replica_seeds import draw_apart
 from pipelines import multi_worker
 from pipelines.augment import MixUp
 from pipelines.cluster import Cluster, expand_hosts, find_cluster
+from pipelines.jobs import train as train_job
 from pipelines.jobs.build import build_training
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.launch import launch
+from pipelines.run_folder import RunFolder
 from pipelines.strategy import Distribution, choose_strategy
 
 SLURM = {
@@ -200,6 +202,21 @@ def test_workers_that_would_train_something_else_are_told_apart(monkeypatch):
     monkeypatch.setattr(multi_worker, "tell_all", lambda *_: ["OSError: no space", ""])
     with pytest.raises(ValueError, match="The chief stopped. Received: OSError: no space"):
         multi_worker.chief_first(Distribution(None, worker=1, workers=2), lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_a_worker_that_is_gone_once_all_is_done_is_not_missed(tmp_path, monkeypatch, worker):
+    def gone(*_):
+        raise multi_worker.WorkerLostError("Worker 1 is gone")
+
+    monkeypatch.setattr(multi_worker, "tell_all", gone)
+    for name in ("calibrate", "load_model", "_say_how_sure"):
+        monkeypatch.setattr(train_job, name, lambda *_, **__: None)
+    workers, data = Distribution(None, worker=worker, workers=2), types.SimpleNamespace(records={"val": None})
+    with pytest.raises(multi_worker.WorkerLostError):
+        train_job._end(RunFolder(tmp_path), data, workers, Console())
+    (tmp_path / "operating_point.json").write_text("{}")
+    train_job._end(RunFolder(tmp_path), data, workers, Console())
 
 
 FAILING = """

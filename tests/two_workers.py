@@ -1,11 +1,8 @@
 """The command line with the tiny model, as one of several workers that then also evaluate and predict.
 
-What they found is written by the chief, to the file that is named first. A worker ends as a broken machine does, by
-SIGKILL, when it stands at the step that is named second, if any is.
+What they found is written by the chief, to the file that is named first.
 """
 
-import os
-import signal
 import sys
 
 import numpy as np
@@ -14,13 +11,12 @@ from tiny_model import PRESETS
 
 from medkeras.models import registry
 from pipelines.cli import main
-from pipelines.cluster import find_cluster
 from pipelines.jobs import build
 from pipelines.jobs import train as job
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.strategy import choose_strategy
 
-found, dies_at, *words = sys.argv[1:]
+found, *words = sys.argv[1:]
 registry.register(PRESETS)
 kept = {}
 
@@ -35,15 +31,7 @@ def kept_devices(*arguments, **options):
     return kept["devices"]
 
 
-class Killed(job.EpochLines):
-    """Prints the lines of a training, and dies in its middle."""
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if int(dies_at) and kept["training"].optimizer.iterations.numpy() == int(dies_at) and find_cluster().index == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-job.build_training, job.choose_strategy, job.EpochLines = kept_training, kept_devices, Killed
+job.build_training, job.choose_strategy = kept_training, kept_devices
 code = main(words)
 if code == 0:
     run = words[words.index("--run") + 1]

@@ -27,7 +27,7 @@ from pipelines.leakage import LeakError, summary
 from pipelines.load import Splits
 from pipelines.memory import keep_freed_memory
 from pipelines.memory_estimate import estimate_memory, free_memory
-from pipelines.multi_worker import check_alike, chief_first, code_digest, noticing_lost_workers
+from pipelines.multi_worker import WorkerLostError, check_alike, chief_first, code_digest, noticing_lost_workers
 from pipelines.run_folder import RunFolder
 from pipelines.saving import SaveState
 from pipelines.strategy import Distribution, choose_strategy
@@ -90,7 +90,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
     _say_memory(training, model, data, distribution, console)
     if not is_trained(config, progress):
         progress = _fit(training, model, config, data, checkpoints, console, distribution)
-    chief_first(distribution, lambda: _end(run, data, console) if distribution.is_chief else None)
+    _end(run, data, distribution, console)
     console.print(f"{run.path}: {_summary(config, progress)}", **PLAIN)
     return run
 
@@ -135,8 +135,19 @@ def _begin(run: RunFolder, config: TrainConfig, data: Splits, distribution: Dist
         check_same_splits(run, data.records)
 
 
-def _end(run: RunFolder, data: Splits, console: Console) -> None:
-    _say_how_sure(calibrate(run, load_model(run), data.records["val"], console=console), console)
+def _end(run: RunFolder, data: Splits, distribution: Distribution, console: Console) -> None:
+    """Has the chief calibrate the best model."""
+
+    def end() -> None:
+        if distribution.is_chief:
+            _say_how_sure(calibrate(run, load_model(run), data.records["val"], console=console), console)
+
+    try:
+        chief_first(distribution, end)
+    except WorkerLostError:
+        # Who hears first that all is done may be gone before the others hear it.
+        if not (run / "operating_point.json").is_file():
+            raise
 
 
 def _say_where(config: TrainConfig, distribution: Distribution, console: Console) -> None:
