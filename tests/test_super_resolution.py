@@ -17,6 +17,7 @@ from medkeras.super_resolution import DDIM, VQVAE, LDMUpscaler, UNet, presets
 from medkeras.super_resolution.blocks import GroupNorm, SpatialAttention
 from medkeras.super_resolution.codebook import Codebook
 from medkeras.super_resolution.noise import standard_normal
+from medkeras.super_resolution.settings import sample_size
 from medkeras.super_resolution.tiling import Tiling
 
 RNG = np.random.default_rng(0)
@@ -252,6 +253,16 @@ def test_first_noise_is_seeded_by_the_image(upscaler):
     image = uniform(1, 8, 8, 1)
     expected = upscaler.upscale(image, **QUICK)
     np.testing.assert_array_equal(upscaler.upscale(image, **QUICK, noise=seeded(image, 0)), expected)
+
+
+def test_images_are_enlarged_in_tiles_of_the_size_that_was_trained_on(upscaler):
+    image, settings = uniform(1, 8, 14, 1), QUICK | {"steps": 1}
+    assert upscaler.trained_edge is None and upscaler.tile == 128
+    assert sample_size(ldm_files.UNET) == 64
+    whole = upscaler.upscale(image, **settings)
+    small = LDMUpscaler(upscaler.unet, upscaler.vqvae, schedule=upscaler.schedule, trained_edge=9)
+    np.testing.assert_array_equal(small.upscale(image, **settings), upscaler.upscale(image, **settings, tile=8))
+    assert np.abs(small.upscale(image, **settings) - whole).max() > 1e-3
 
 
 def test_tiles_of_a_model_are_what_they_are_alone_outside_the_overlap(upscaler):

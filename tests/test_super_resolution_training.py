@@ -216,10 +216,11 @@ def test_training_moves_the_denoiser_alone_and_follows_its_seed(upscaler):
 
 
 def test_a_saved_upscaler_is_the_same(upscaler, tmp_path):
-    upscaler = LDMUpscaler(upscaler.unet, upscaler.vqvae, schedule=DDIM(train_steps=500, beta_end=0.02))
+    schedule = DDIM(train_steps=500, beta_end=0.02)
+    upscaler = LDMUpscaler(upscaler.unet, upscaler.vqvae, schedule=schedule, trained_edge=24)
     upscaler.save(tmp_path / "new" / "upscaler")
     again = LDMUpscaler.from_pretrained(tmp_path / "new" / "upscaler")
-    assert again.schedule == upscaler.schedule
+    assert (again.schedule, again.trained_edge) == (schedule, 24)
     for part in ("unet", "vqvae"):
         ours, theirs = getattr(upscaler, part), getattr(again, part)
         assert theirs.get_config() == ours.get_config()

@@ -45,10 +45,12 @@ class Parts:
     Attributes:
         arguments: Of `UNet`, `VQVAE` and `DDIM`, by their names.
         weights: The files of weights of the former two.
+        sample_size: Edge of what the denoiser was trained on, in pixels, if that is known.
     """
 
     arguments: dict[str, dict[str, Any]]
     weights: dict[str, pathlib.Path]
+    sample_size: int | None
 
 
 def look(folder: pathlib.Path) -> Parts:
@@ -60,9 +62,11 @@ def look(folder: pathlib.Path) -> Parts:
     """
     files = {kind: folder / part / "config.json" for kind, part in PARTS.items()}
     files["DDIM"] = folder / "scheduler" / "scheduler_config.json"
+    read = {kind: _read_json(file) for kind, file in files.items()}
     return Parts(
-        {kind: settings.arguments(_read_json(file), kind) for kind, file in files.items()},
+        {kind: settings.arguments(config, kind) for kind, config in read.items()},
         {kind: _weights(folder / part) for kind, part in PARTS.items()},
+        settings.sample_size(read["UNet"]),
     )
 
 
@@ -80,18 +84,21 @@ def fill(model: Model, path: pathlib.Path) -> Model:
     return model
 
 
-def write(folder: pathlib.Path, models: dict[str, Any], schedule: Any) -> None:
+def write(folder: pathlib.Path, models: dict[str, Any], schedule: Any, *, sample_size: int | None) -> None:
     """Writes what `look` and `fill` read.
 
     Args:
         folder: Made where it is missing; files of these names in it are replaced.
         models: `UNet` and `VQVAE`, by these names.
         schedule: The `DDIM`.
+        sample_size: Edge of what the denoiser was trained on, in pixels, if that is known.
     """
     from safetensors.numpy import save_file
 
+    known = {} if sample_size is None else {"UNet": sample_size, "VQVAE": sample_size * models["VQVAE"].factor}
     for kind, part in PARTS.items():
-        _write_json(folder / part / "config.json", settings.configuration(models[kind].get_config(), kind))
+        config = settings.configuration(models[kind].get_config(), kind) | {"sample_size": known.get(kind)}
+        _write_json(folder / part / "config.json", config)
         save_file(convert.official_arrays(models[kind]), folder / part / WEIGHTS[0])
     _write_json(
         folder / "scheduler" / "scheduler_config.json", settings.configuration(dataclasses.asdict(schedule), "DDIM")

@@ -125,6 +125,25 @@ def configuration(arguments: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return common | {"down_block_types": down, "up_block_types": _mirrored(down)}
 
 
+def sample_size(config: Mapping[str, Any]) -> int | None:
+    """Returns the edge of what a denoiser was trained on, in pixels, if its diffusers configuration says it.
+
+    Raises:
+        ValueError: If it is not a positive whole number, or a list of two.
+
+    Example:
+        >>> sample_size({"sample_size": 64}), sample_size({"sample_size": [32, 48]}), sample_size({})
+        (64, 32, None)
+    """
+    given = config.get("sample_size")
+    edges = given if isinstance(given, list) else [given]
+    if given is not None and not (edges and all(isinstance(edge, int) and edge > 0 for edge in edges)):
+        raise ValueError(
+            f"sample_size of a UNet must be a positive whole number or two. Received: sample_size={given!r}"
+        )
+    return None if given is None else min(edges)
+
+
 def _mirrored(down: list[str]) -> list[str]:
     """Returns the blocks of the way up that belong to those of the way down."""
     return [name.replace("Down", "Up").replace("Encoder", "Decoder") for name in reversed(down)]

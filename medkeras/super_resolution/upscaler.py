@@ -17,6 +17,8 @@ from medkeras.super_resolution.unet import UNet
 from medkeras.super_resolution.vqvae import VQVAE
 
 SMALLEST = 4  # places of the innermost level along an edge
+TILE = 128  # pixels, where nothing says what an upscaler was trained on
+OVERLAPS = 4  # of a tile's edge, the share that neighbours have in common
 
 
 class LDMUpscaler:
@@ -29,9 +31,10 @@ class LDMUpscaler:
         unet: The denoiser; it sees the latent and the image side by side.
         vqvae: The autoencoder; its factor is the enlargement.
         schedule: The schedule of the diffusion.
+        trained_edge: Edge of the small images that the weights were trained on, in pixels; `None` if it is not known.
 
     Attributes:
-        unet, vqvae, schedule: As given.
+        unet, vqvae, schedule, trained_edge: As given.
         sampler: The sampling loop.
         factor: The enlargement.
         smallest: Shortest edge, in pixels, that is accepted.
@@ -48,7 +51,9 @@ class LDMUpscaler:
         (1, 64, 96, 1)
     """
 
-    def __init__(self, unet: UNet, vqvae: VQVAE, *, schedule: DDIM | None = None) -> None:
+    def __init__(
+        self, unet: UNet, vqvae: VQVAE, *, schedule: DDIM | None = None, trained_edge: int | None = None
+    ) -> None:
         wanted = (vqvae.latent_channels + vqvae.channels, vqvae.latent_channels)
         if (unet.in_channels, unet.out_channels) != wanted:
             raise ValueError(
@@ -56,6 +61,7 @@ class LDMUpscaler:
                 f"Received: in_channels={unet.in_channels}, out_channels={unet.out_channels}"
             )
         self.unet, self.vqvae, self.schedule = unet, vqvae, schedule or DDIM()
+        self.trained_edge = trained_edge
         self.sampler = Sampler(unet, self.schedule)
 
     @classmethod
@@ -80,7 +86,7 @@ class LDMUpscaler:
             pretrained.fill(kind(**parts.arguments[name]), parts.weights[name])
             for name, kind in (("UNet", UNet), ("VQVAE", VQVAE))
         )
-        return cls(unet, vqvae, schedule=DDIM(**parts.arguments["DDIM"]))
+        return cls(unet, vqvae, schedule=DDIM(**parts.arguments["DDIM"]), trained_edge=parts.sample_size)
 
     @classmethod
     def from_preset(cls, name: str, *, channels: int = 3) -> "LDMUpscaler":
@@ -108,12 +114,22 @@ class LDMUpscaler:
         Raises:
             OSError: If the folder cannot be written.
         """
-        pretrained.write(pathlib.Path(folder), {"UNet": self.unet, "VQVAE": self.vqvae}, self.schedule)
+        models = {"UNet": self.unet, "VQVAE": self.vqvae}
+        pretrained.write(pathlib.Path(folder), models, self.schedule, sample_size=self.trained_edge)
 
     @property
     def factor(self) -> int:
         """The enlargement."""
         return self.vqvae.factor
+
+    @property
+    def tile(self) -> int:
+        """Edge of the tiles that images are enlarged in: that of what it was trained on, else 128 pixels.
+
+        Group norms read their means from the whole tile: in one of another size, brightness shifts.
+        """
+        multiple = self.unet.factor
+        return max(self.smallest, (self.trained_edge or TILE) // multiple * multiple)
 
     @property
     def smallest(self) -> int:
@@ -129,8 +145,8 @@ class LDMUpscaler:
         seed: int = 0,
         noise: Any = None,
         batch_size: int = 4,
-        tile: int = 128,
-        overlap: int = 16,
+        tile: int | None = None,
+        overlap: int | None = None,
         consistent: bool = False,
     ) -> np.ndarray:
         """Returns the enlarged images, float32 `(n, factor * height, factor * width, channels)`, in [0, 1].
@@ -148,14 +164,16 @@ class LDMUpscaler:
             noise: The first noise, standard normal `(n, height, width, latent_channels)`, instead of the seeded one.
             batch_size: Tiles that are sampled at a time.
             tile: Longest edge of a tile in pixels of `images`, a multiple of the denoiser's factor; bounds the memory.
-            overlap: Pixels of `images` that neighbouring tiles share at least.
+                `self.tile` by default.
+            overlap: Pixels of `images` that neighbouring tiles share at least; a quarter of `tile` by default.
             consistent: Whether what the image shows is kept and only what it cannot hold is added, see
                 `make_consistent`.
 
         Raises:
             ValueError: If an argument is out of range, or an image has an edge below `smallest`.
         """
-        images = self._check(images)
+        images, tile = self._check(images), self.tile if tile is None else tile
+        overlap = max(1, tile // OVERLAPS) if overlap is None else overlap
         tiling = Tiling(*images.shape[1:3], tile=tile, overlap=overlap, multiple=self.unet.factor)
         if min(tiling.shape) < self.smallest:
             raise ValueError(f"`tile` must be at least {self.smallest}. Received: tile={tile}")

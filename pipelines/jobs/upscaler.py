@@ -12,6 +12,8 @@ import pipelines
 from medkeras.evaluation import psnr
 from medkeras.super_resolution import DiffusionTraining, LDMUpscaler, RestartCodes, VQVAETraining, degrade, standardize
 from medkeras.super_resolution.interpolated import Interpolation
+from medkeras.super_resolution.tiling import Tiling
+from medkeras.super_resolution.upscaler import OVERLAPS
 from pipelines.callbacks import EpochLines, bar
 from pipelines.jobs.environment import environment
 from pipelines.jobs.restoration import KeepBestRestored, middle_crops, random_crops
@@ -64,6 +66,7 @@ def train_upscaler(config: UpscalerConfig, *, console: Console | None = None) ->
         upscaler = LDMUpscaler.from_preset(config.preset, channels=data.info.image_shape[-1])
         multiple, least = (upscaler.factor * edge for edge in (upscaler.unet.factor, upscaler.smallest))
         check_crop(config.crop, data.info.image_shape, multiple=multiple, least=least)
+        upscaler.trained_edge = config.crop // upscaler.factor
     run.write_config(config.to_dict())
     run.write_json("environment.json", environment())
     run.write_text("splits.csv", data.info.manifest.to_csv(index=False))
@@ -126,9 +129,16 @@ def quality(upscaler: LDMUpscaler, images: np.ndarray, **settings: Any) -> dict[
 
 
 def reconstructed(upscaler: LDMUpscaler, images: np.ndarray) -> np.ndarray:
-    """Returns what the autoencoder alone makes of images with its own number of channels, in [0, 1]."""
-    decoded = [np.asarray(upscaler.vqvae(2 * image[None] - 1, training=False), "float32") for image in images]
-    return np.clip(np.concatenate(decoded) / 2 + 0.5, 0, 1)
+    """Returns what the autoencoder alone makes of images with its own number of channels, in [0, 1], tile by tile."""
+    edge, factor = upscaler.factor * upscaler.tile, upscaler.factor
+    tiling = Tiling(*images.shape[1:3], tile=edge, overlap=edge // OVERLAPS, multiple=factor)
+    canvases = [tiling.canvas(1, images.shape[-1]) for _ in images]
+    for image, canvas in zip(images, canvases, strict=True):
+        for place in tiling.places:
+            tile = tiling.cut(tiling.pad(image), place)[None]
+            decoded = np.asarray(upscaler.vqvae(2 * tile - 1, training=False), "float32")[0]
+            tiling.add(canvas, np.clip(decoded / 2 + 0.5, 0, 1), place, 1)
+    return np.stack([tiling.crop(canvas, 1) for canvas in canvases])
 
 
 def _load(config: UpscalerConfig) -> Splits:
