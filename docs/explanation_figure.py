@@ -5,6 +5,7 @@ Run from the repository, after `medkeras train --data phantom ...`: `python docs
 
 import pathlib
 import sys
+import textwrap
 
 import numpy as np
 from PIL import Image
@@ -33,7 +34,7 @@ def main(folder: str) -> None:
     maps = {}
     for method in methods_of(model):
         of_class = {} if method in ("attention", "attention_rollout") else {"target": LESION}
-        maps[method.replace("_", "\n", 1)] = explanation_maps(model, images, method=method, **of_class)
+        maps[textwrap.fill(method.replace("_", " "), 12)] = explanation_maps(model, images, method=method, **of_class)
     path = IMAGES / f"explanation_{config.model}.png"
     save_figure(maps_figure(images, maps, names=records.table["id"].tolist(), masks=masks), path)
     Image.open(path).quantize(256).save(path, optimize=True)  # A third of the size.
