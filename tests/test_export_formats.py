@@ -135,6 +135,18 @@ def test_litert_holds_builtin_operators_and_a_free_batch(exported):
     assert runner.get_input_details()["image"]["shape_signature"].tolist() == [-1, *model.image_shape]
 
 
+def test_a_litert_file_says_of_itself_what_it_is_told(exported, tmp_path):
+    model, saved, file = exported
+    assert LiteRTModel(file).labels is None
+    first, second = (
+        export_litert(saved, tmp_path / name, labels={"class_names": ["é", "b"]}) for name in ("1.tflite", "2.tflite")
+    )
+    assert LiteRTModel(first).labels == {"class_names": ["é", "b"]}
+    assert first.read_bytes().startswith(file.read_bytes()) and first.read_bytes() == second.read_bytes()
+    x = images(model, 2)
+    np.testing.assert_array_equal(LiteRTModel(first).predict(x)["logits"], LiteRTModel(file).predict(x)["logits"])
+
+
 def test_quantised_weights_make_a_smaller_file(tmp_path):
     model = randomize(GlimpseNet((16, 16, 1), num_classes=2, channels=64))
     full = export_litert(model, tmp_path / "full.tflite")

@@ -122,6 +122,8 @@ def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path, monkey
         "parity.json",
     ]
     assert {path.name for path in store.iterdir()} == set(forms)
+    labels = json.loads((store / "litert-int8" / "1" / "labels.json").read_text())
+    assert LiteRTModel(found["litert-int8"]).labels == labels
     report = found["parity"]["quantized"]
     assert report["samples"] == len(load_split(TrainConfig.from_run(run), "val"))
     assert f"{report['litert-int8']['auc']:.3f}" in out.getvalue()

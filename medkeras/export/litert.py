@@ -1,18 +1,20 @@
 """LiteRT (TFLite): one file of builtin operators for edge devices."""
 
+import json
 import os
 import pathlib
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from medkeras.export.edge import export_edge_source, source_signatures
 from medkeras.export.inference import INPUT
-from medkeras.export.runtime import read_litert
+from medkeras.export.runtime import LABELS, read_litert
 from medkeras.models.base import ImageClassifier
 
 PRECISIONS = ("float32", "float16", "int8", "full-int8")
@@ -24,6 +26,7 @@ def export_litert(
     *,
     precision: str = "float32",
     representative: Any = None,
+    labels: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
     """Writes a model as a LiteRT file that needs builtin operators only, no Flex delegate.
 
@@ -42,6 +45,8 @@ def export_litert(
             each image; or `full-int8`, activations too, with ranges found once on `representative`, and float32 only
             where the runtime has no int8 operator. Inputs and outputs are float32 in all.
         representative: For `full-int8`: images `(count, *image_shape)` in [0, 1] as the model will see them.
+        labels: What is kept in the file as `labels.json`, in a zip archive behind the model, as TFLite's metadata
+            keep files: `unzip -p chest.tflite labels.json`, or `medkeras.export.LiteRTModel.labels`.
 
     Returns:
         The file.
@@ -76,6 +81,9 @@ def export_litert(
         content = _convert(converter)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+    if labels is not None:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(zipfile.ZipInfo(LABELS), json.dumps(labels))  # Of a fixed date: the same bytes again.
     return path
 
 

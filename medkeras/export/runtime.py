@@ -1,12 +1,16 @@
 """The runtime of LiteRT files: on the device, and here."""
 
+import json
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
 
 from medkeras.export.inference import INPUT, SIGNATURE
+
+LABELS = "labels.json"
 
 
 def load_interpreter(path: str | os.PathLike, *, threads: int | None = None) -> Any:
@@ -90,6 +94,7 @@ class LiteRTModel:
         image_shape: Of the images that it takes.
         num_classes: How many classes or labels it tells apart.
         signatures: What can be asked of it: `serving_default`, and `explain` where the model has a map of its own.
+        labels: What the file says of itself, see `export_litert`; None where it says nothing.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -104,6 +109,7 @@ class LiteRTModel:
 
     def __init__(self, path: str | os.PathLike, *, threads: int | None = None) -> None:
         self._interpreter = load_interpreter(path, threads=threads)
+        self.labels = _read_labels(path)
         self.signatures = tuple(sorted(self._interpreter.get_signature_list(), key=lambda name: name != SIGNATURE))
         if SIGNATURE not in self.signatures:
             raise ValueError(f"The file must have the signature {SIGNATURE!r}. Received: {path}")
@@ -142,3 +148,10 @@ class LiteRTModel:
         if signature not in self._runners:
             self._runners[signature] = self._interpreter.get_signature_runner(signature)
         return self._runners[signature]
+
+
+def _read_labels(path: str | os.PathLike) -> dict[str, Any] | None:
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(LABELS)) if LABELS in archive.namelist() else None

@@ -172,9 +172,9 @@ def _write(
         saved = export_edge_source(model, plain) if edge else None
         for form, folder in edge.items():
             kind = form.removeprefix("litert")
-            options = {"precision": kind.removeprefix("-") or "float32", "representative": ranges}
+            labels = _write_labels(folder, model, notes, signatures=edge_signatures(model))
+            options = {"precision": kind.removeprefix("-") or "float32", "representative": ranges, "labels": labels}
             files[form] = export_litert(saved, folder / f"{name}{kind}.tflite", **options)
-            _write_labels(folder, model, notes, signatures=edge_signatures(model))
     return files
 
 
