@@ -37,6 +37,11 @@ def proportioned(
 
     Raises:
         ValueError: If the given spacing is not one number per axis.
+
+    Example:
+        >>> from pipelines.sources import open_source
+        >>> proportioned(Appearance(), open_source("phantom", images=4), 0, (64, 64), (32, 16)).spacing
+        (2.0, 4.0)
     """
     if appearance.spacing is None and records.read_spacing is not None:
         appearance = dataclasses.replace(appearance, spacing=records.read_spacing(row))
@@ -46,8 +51,8 @@ def proportioned(
 
 def seen_spacing(records: Records, row: int, model: ImageClassifier) -> tuple[float, ...]:
     """Returns the spacing of an image of records on a model's grid, see `proportioned`."""
-    stored = records.read(row).shape[: records.rank]
-    return proportioned(Appearance(), records, row, stored, model.image_shape[:-1]).spacing
+    stored = records.read_shape(row) if records.read_shape else records.read(row).shape
+    return proportioned(Appearance(), records, row, stored[: records.rank], model.image_shape[:-1]).spacing
 
 
 def listed(names: str) -> str:
