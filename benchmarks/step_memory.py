@@ -75,7 +75,7 @@ def main() -> None:
             ratio = found["peak"] / found["estimated"]
             numbers = found["estimated"], found["peak"], ratio, found["seconds"], found["worked"]
             table.add_row(name, str(arguments.batch), str(accumulate), *(f"{number:.2f}" for number in numbers))
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

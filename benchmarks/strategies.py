@@ -2,9 +2,9 @@
 
     python benchmarks/strategies.py
     python benchmarks/strategies.py hemf_tiny vit_tiny
-    python benchmarks/strategies.py --float64
+    python benchmarks/strategies.py --float64 --epochs 2
 
-Each architecture takes two steps on the same phantom images from the same seed, with dropout off and BatchNorm
+Each architecture takes two steps an epoch on the same phantom images from the same seed, with dropout off and BatchNorm
 synchronised, by `pipelines.jobs.build` as `medkeras train` does. The two devices are logical devices of the CPU, the
 two processes talk over loopback. The table shows the largest difference to one device of the loss, in
 training and validation, and of any weight, as a share of the largest one of its tensor.
@@ -51,11 +51,12 @@ MODELS = {
     "vit_tiny": {"depth": 2},
 }
 STRATEGIES = ("none", "mirrored", "multi-worker")
+LOSSES = ("loss", "val_loss")
 EVEN = 0.5
 
 
-def config(name: str) -> TrainConfig:
-    """Returns a training of 2 steps with 8 images each, and an odd number of images of validation."""
+def config(name: str, epochs: int) -> TrainConfig:
+    """Returns a training of 2 steps an epoch with 8 images each, and an odd number of images of validation."""
     model, is_attention = name.split(",")[0], "AADA" in name
     is_volume = "3d" in model
     return TrainConfig(
@@ -68,7 +69,7 @@ def config(name: str) -> TrainConfig:
         source_options={"images": 25, "size": 16 if is_volume else 32},
         fractions=(0.7, 0.2, 0.1),
         model_options=MODELS[name],
-        epochs=1,
+        epochs=epochs,
         optimizer="sgd",
         learning_rate=0.01,
         schedule="constant",
@@ -82,9 +83,9 @@ def config(name: str) -> TrainConfig:
     )
 
 
-def train(name: str, strategy: str, distribution: Distribution, folder: pathlib.Path) -> None:
+def train(name: str, epochs: int, strategy: str, distribution: Distribution, folder: pathlib.Path) -> None:
     """Trains one architecture and writes its history and weights."""
-    started, setting = time.monotonic(), config(name)
+    started, setting = time.monotonic(), config(name, epochs)
     keras.backend.clear_session()
     data = load_data(setting)
     training, model = build_training(setting, data, distribution=distribution)
@@ -106,9 +107,9 @@ def train(name: str, strategy: str, distribution: Distribution, folder: pathlib.
         (folder / f"{strategy} {name}.json").write_text(json.dumps(measured))
 
 
-def work(names: list[str], strategies: list[str], folder: pathlib.Path, *, is_double: bool) -> None:
+def work(arguments: argparse.Namespace) -> None:
     """Trains in this process, on two logical devices where it is not one of several."""
-    if is_double:
+    if arguments.float64:
         compute_in_float64()
     # What the views and the counterfactual attention draw belongs to a device: the same number everywhere.
     keras.random.uniform = lambda shape, minval=0.0, maxval=1.0, **_: keras.ops.full(
@@ -119,26 +120,23 @@ def work(names: list[str], strategies: list[str], folder: pathlib.Path, *, is_do
     if find_cluster() is None:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    distributions = {strategy: choose_strategy(strategy) for strategy in strategies}
-    for name in names:
+    distributions = {strategy: choose_strategy(strategy) for strategy in arguments.strategies}
+    for name in arguments.models:
         for strategy, distribution in distributions.items():
-            train(name, strategy, distribution, folder)
+            train(name, arguments.epochs, strategy, distribution, arguments.folder)
             print(strategy, name, file=sys.stderr, flush=True)
 
 
-def start(
-    names: list[str], strategies: list[str], folder: pathlib.Path, is_double: bool, **variables: str
-) -> subprocess.Popen:
+def start(words: list[str], strategies: list[str], folder: pathlib.Path, **variables: str) -> subprocess.Popen:
     """Starts a process that trains."""
-    command = [sys.executable, __file__, "--folder", str(folder), "--strategies", *strategies, "--models", *names]
-    command += ["--float64"] * is_double
+    command = [sys.executable, __file__, *words, "--folder", str(folder), "--strategies", *strategies]
     return subprocess.Popen(command, env=os.environ | variables)
 
 
 def difference(name: str, strategy: str, folder: pathlib.Path) -> list[str]:
     """Returns the cells of a strategy: largest difference of a loss, of a weight, and the seconds."""
     one, other = (json.loads((folder / f"{s} {name}.json").read_text()) for s in ("none", strategy))
-    losses = max(abs(one["history"][key][0] - other["history"][key][0]) for key in ("loss", "val_loss"))
+    losses = max(np.abs(np.subtract(*(run["history"][key] for run in (one, other)))).max() for key in LOSSES)
     a, b = (np.load(folder / f"{s} {name}.npz") for s in ("none", strategy))
     weights = max(np.abs(a[key] - b[key]).max() / max(np.abs(a[key]).max(), 1e-2) for key in a.files)
     return [f"{losses:.1e}", f"{weights:.1e}", f"{other['seconds']:.0f}"]
@@ -149,23 +147,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="Architectures; all by default.")
     parser.add_argument("--float64", action="store_true", help="Compute in double precision.")
+    parser.add_argument("--epochs", type=int, default=1, help="Of two steps each.")
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--strategies", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--models", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.folder:
-        return work(arguments.models, arguments.strategies, arguments.folder, is_double=arguments.float64)
+        return work(arguments)
     names = [name for name in MODELS if not arguments.names or name.split(",")[0] in arguments.names]
+    words = ["--models", *names, "--epochs", str(arguments.epochs), *["--float64"] * arguments.float64]
     table = Table("architecture", "2 devices: loss", "weights", "s", "2 workers: loss", "weights", "s")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        started = [start(names, ["none", "mirrored"], folder, arguments.float64)]
+        started = [start(words, ["none", "mirrored"], folder)]
         if started[0].wait():
             raise SystemExit("A process failed; its message stands above.")
         addresses = tuple(f"localhost:{port}" for port in free_ports(2))
         for i in range(2):
             address = Cluster(addresses, i).to_tf_config()
-            started.append(start(names, ["multi-worker"], folder, arguments.float64, TF_CONFIG=address))
+            started.append(start(words, ["multi-worker"], folder, TF_CONFIG=address))
         if any(process.wait() for process in started):
             raise SystemExit("A process failed; its message stands above.")
         for name in names:

@@ -1,8 +1,12 @@
-"""BatchNorm over the batch of all replicas of a TensorFlow training, as one device normalises the whole of it.
+"""BatchNorm on several replicas of a TensorFlow training: normalised by the batch of each, or by that of all together.
 
-Keras can do so too, but takes the variance as E[x²] - E[x]², which in float32 loses what the mean is larger than the
-deviation, and it does not know of norms that leave out constant channels. Here the same sums are taken of the distance
-to one value of the batch, which cancels nothing and is zero everywhere where a channel is constant.
+In Keras the moving statistics of each replica are its own, and those of the first one are saved: what is validated on
+the others is not the model that is saved, and a training that goes on is not the one that ended. Here they are means.
+
+To normalise the whole batch as one device does, Keras has an option too, but takes the variance as E[x²] - E[x]², which
+in float32 loses what the mean is larger than the deviation, and it does not know of norms that leave out constant
+channels. Here the sums are taken of the distance to one value of the batch, which cancels nothing and is zero
+everywhere where a channel is constant.
 """
 
 import functools
@@ -32,7 +36,7 @@ def synchronise_norms(model: keras.Model) -> int:
         >>> synchronise_norms(keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()]))
         1
     """
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = _norms(model)
     for norm in norms:
         if not hasattr(norm, "_moments"):
             raise RuntimeError(f"Synchronised norms need another version of Keras. Received: keras {keras.__version__}")
@@ -40,6 +44,33 @@ def synchronise_norms(model: keras.Model) -> int:
         if isinstance(norm, SteadyBatchNorm):
             norm.constant_channels = functools.partial(_constant_channels, norm.constant_channels)
     return len(norms)
+
+
+def average_statistics(model: keras.Model) -> int:
+    """Makes the moving statistics of BatchNorms the means of those of all replicas; returns how many norms there are.
+
+    Args:
+        model: A built model, whose norms each normalise by the batch of their replica.
+
+    Example:
+        >>> average_statistics(keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()]))
+        1
+    """
+    norms = _norms(model)
+    for statistic in (part for norm in norms for part in (norm.moving_mean, norm.moving_variance)):
+        statistic.assign = functools.partial(_assign_mean, statistic.assign)
+    return len(norms)
+
+
+def _norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _assign_mean(assign: Callable[[Any], Any], value: Any) -> Any:
+    """Assigns a value in a step on several replicas: the mean of what they would assign."""
+    if _replicas() == 1:
+        return assign(value)
+    return assign(_sum(tf.convert_to_tensor(value)) / _replicas())
 
 
 def _moments(alone: Moments, inputs: Any, mask: Any) -> tuple[Any, Any]:

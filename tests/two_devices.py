@@ -16,7 +16,7 @@ from medkeras.tasks import default_loss
 from pipelines.jobs.build import build_training, train_batches, validation
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.multi_worker import join
-from pipelines.replica_norms import synchronise_norms
+from pipelines.replica_norms import average_statistics, synchronise_norms
 from pipelines.strategy import choose_strategy
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -66,6 +66,21 @@ def check_norms():
             assert np.abs(found[:2, 1, ..., 1]).max() > 0  # The other device has other values.
         for mine, own in zip(shared.non_trainable_variables, alone.non_trainable_variables, strict=True):
             np.testing.assert_allclose(mine, own, rtol=1e-5)
+
+
+def check_statistics():
+    """Where each device normalises by its own batch, both keep the same statistics: means of what they have seen."""
+    values = RNG.normal(size=(4, 5)).astype("float32")
+    with TWO.strategy.scope():
+        norm = keras.layers.BatchNormalization(momentum=0.5)
+        norm.build(values.shape)
+    assert average_statistics(keras.Sequential([keras.Input((5,)), norm])) == 1
+    normal = of_both(lambda x: norm(x, training=True), values)
+    seen = [np.mean([moment(half, 0) for half in np.split(values, 2)], 0) for moment in (np.mean, np.var)]
+    np.testing.assert_allclose(normal[:2], (values[:2] - values[:2].mean(0)) / np.sqrt(values[:2].var(0) + 1e-3), 1e-4)
+    for statistic, mean, start in zip((norm.moving_mean, norm.moving_variance), seen, (0, 1), strict=True):
+        for own in TWO.strategy.experimental_local_results(statistic.value):
+            np.testing.assert_allclose(own, 0.5 * start + 0.5 * mean, rtol=1e-5)
 
 
 def check_dropout():
@@ -143,6 +158,7 @@ def check_attention():
 
 
 check_norms()
+check_statistics()
 check_dropout()
 compute_in_float64()
 check_added_losses()

@@ -15,7 +15,7 @@ from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.optimizer import build_optimizer
 from pipelines.load import Splits
 from pipelines.multi_worker import join
-from pipelines.replica_norms import synchronise_norms
+from pipelines.replica_norms import average_statistics, synchronise_norms
 from pipelines.strategy import Distribution, precision_of
 
 WEIGHTS = {"class-weights": "inverse", "effective-number": "effective"}
@@ -45,6 +45,8 @@ def build_training(
         model = build_model(config, data)
         if config.sync_batch_norm:
             synchronise_norms(model)
+        elif distribution.is_distributed:
+            average_statistics(model)
         training = _attention_training(config, model) if config.training == "attention" else model
         training.compile(
             optimizer=build_optimizer(config, training, steps_per_epoch=data.steps_per_epoch),
