@@ -24,7 +24,7 @@ SHOWN, STEPS, CELL = 3, 25, 2.2  # images, steps of the diffusion, inches per pa
 
 def main(folder: str) -> None:
     """Draws the first image of some patients of the test split."""
-    run = RunFolder(folder).open()
+    run = RunFolder(folder)
     config = UpscalerConfig(**run.read_config(), run=folder)
     data = pipelines.load(config.data, image_size=config.image_size, leakage="off", **config.source_options)
     first = ~data.records["test"].table["patient"].duplicated().to_numpy()
@@ -45,7 +45,7 @@ def main(folder: str) -> None:
             ax.set_title(name if name == "original" else f"{name}: {value:.1f} dB", fontsize=8)
             ax.set_axis_off()
     save_figure(figure, PATH)
-    Image.open(PATH).quantize(64).save(PATH, optimize=True)
+    Image.open(PATH).quantize(128).save(PATH, optimize=True)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ the same weights and history as an uninterrupted one: every image and its augmen
 record), the weights on those and on the checkpoint before, and on nothing else.
 """
 
+import contextlib
 import importlib.util
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -31,7 +33,7 @@ from pipelines.multi_worker import WorkerLostError, check_alike, chief_first, co
 from pipelines.run_folder import RunFolder
 from pipelines.saving import SaveState
 from pipelines.strategy import Distribution, choose_strategy
-from pipelines.termination import on_sigterm
+from pipelines.termination import Terminated, on_sigterm
 
 PLAIN = {"highlight": False, "soft_wrap": True}
 SMALL_BATCH = 2**20  # Bytes of images with which no step needs memory worth estimating.
@@ -277,7 +279,7 @@ def _fit(
         console.print(f"Continuing after {progress} of {config.epochs}", **PLAIN)
     elif config.pretrained is not None:
         model.load_backbone(config.pretrained)
-    with bar(console) as moving, noticing_lost_workers():
+    with bar(console) as moving:
         saver = SaveState(
             checkpoints,
             progress,
@@ -291,11 +293,22 @@ def _fit(
         )
         board = [_tensorboard(checkpoints.run)] if config.tensorboard and distribution.is_chief else []
         callbacks = [ValidateAveraged(), EpochLines(moving, epochs=config.epochs, steps=steps), saver, *board]
-        with on_sigterm(saver.end):
+        with on_sigterm(saver.end), _ending_together(saver), noticing_lost_workers():
             _fit_from(saver.progress, training, config, data, callbacks, distribution)
             if progress.step and not is_trained(config, saver.progress):
                 _fit_from(saver.progress, training, config, data, callbacks, distribution)
     return saver.progress
+
+
+@contextlib.contextmanager
+def _ending_together(saver: SaveState) -> Iterator[None]:
+    """Ends a training that was asked to end also where another worker, asked too, was one saved state ahead."""
+    try:
+        yield
+    except WorkerLostError as error:
+        if not saver.is_asked_to_end:
+            raise
+        raise Terminated(f"the state after {saver.progress} is saved") from error
 
 
 def _fit_from(
