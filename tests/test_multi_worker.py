@@ -5,6 +5,7 @@ import pathlib
 import signal
 import sys
 import time
+import types
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,11 @@ from tiny_model import tiny_models  # noqa: F401  registers its models for each 
 from pipelines.checkpointing import Checkpoints
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.launch import launch
-from pipelines.jobs.train import train
+from pipelines.jobs.train import _ending_together, train
 from pipelines.jobs.trained import load_model
+from pipelines.multi_worker import WorkerLostError
 from pipelines.run_folder import RunFolder
+from pipelines.termination import Terminated
 
 PROGRAM = pathlib.Path(__file__).with_name("two_workers.py")
 EPOCHS = 3
@@ -40,6 +43,16 @@ def end_after_a_state(workers, config, by, ended):
     for i in ended:
         os.kill(processes[i], by)
     return [worker.wait() for worker in workers]
+
+
+@pytest.mark.parametrize(
+    ("is_asked", "state", "ends"), [(True, 3, Terminated), (False, 3, WorkerLostError), (True, None, WorkerLostError)]
+)
+def test_who_is_asked_to_end_ends_well_where_another_is_gone_and_a_state_is_saved(is_asked, state, ends):
+    checkpoints = types.SimpleNamespace(newest=lambda: state, progress=lambda: "epoch 3")
+    saver = types.SimpleNamespace(is_asked_to_end=is_asked, checkpoints=checkpoints)
+    with pytest.raises(ends, match="after epoch 3 is saved" if ends is Terminated else "gone"), _ending_together(saver):
+        raise WorkerLostError("Worker 1 is gone")
 
 
 @pytest.mark.process

@@ -265,6 +265,12 @@ def test_images_are_enlarged_in_tiles_of_the_size_that_was_trained_on(upscaler):
     assert np.abs(small.upscale(image, **settings) - whole).max() > 1e-3
 
 
+@pytest.mark.parametrize("given", [0, -8, 1.5, "64", []])
+def test_a_size_that_cannot_have_been_trained_on_is_refused(given):
+    with pytest.raises(ValueError, match="Received: sample_size="):
+        sample_size({"sample_size": given})
+
+
 def test_tiles_of_a_model_are_what_they_are_alone_outside_the_overlap(upscaler):
     image, noise = uniform(1, 8, 14, 3), normal(1, 8, 14, 3)
     settings = QUICK | {"eta": 1e-6}  # fresh noise belongs to the whole image

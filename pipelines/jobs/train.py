@@ -306,9 +306,9 @@ def _ending_together(saver: SaveState) -> Iterator[None]:
     try:
         yield
     except WorkerLostError as error:
-        if not saver.is_asked_to_end:
+        if not (saver.is_asked_to_end and saver.checkpoints.newest()):
             raise
-        raise Terminated(f"the state after {saver.progress} is saved") from error
+        raise Terminated(f"the state after {saver.checkpoints.progress()} is saved") from error
 
 
 def _fit_from(

@@ -134,8 +134,9 @@ def reconstructed(upscaler: LDMUpscaler, images: np.ndarray) -> np.ndarray:
     tiling = Tiling(*images.shape[1:3], tile=edge, overlap=edge // OVERLAPS, multiple=factor)
     canvases = [tiling.canvas(1, images.shape[-1]) for _ in images]
     for image, canvas in zip(images, canvases, strict=True):
+        padded = tiling.pad(image)
         for place in tiling.places:
-            tile = tiling.cut(tiling.pad(image), place)[None]
+            tile = tiling.cut(padded, place)[None]
             decoded = np.asarray(upscaler.vqvae(2 * tile - 1, training=False), "float32")[0]
             tiling.add(canvas, np.clip(decoded / 2 + 0.5, 0, 1), place, 1)
     return np.stack([tiling.crop(canvas, 1) for canvas in canvases])
