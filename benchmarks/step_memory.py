@@ -1,12 +1,14 @@
 """Memory and time of a training step, measured in a process of its own, beside what was estimated before it.
 
     python benchmarks/step_memory.py --models vit_b16 dualattendmed --batch 4 --accumulate 1 4
+    python benchmarks/step_memory.py --models vit_b16 --batch 16 --accumulate 1 --checkpointing off on
 
 The peak is the resident memory of the whole process; a step is one small batch, also where gradients are accumulated.
 Times are means over the steps after the first one; processor time, of all cores, hardly depends on what else runs.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -24,16 +26,19 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras import models, tasks
+from medkeras.rematerialization import rematerialize
 from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.optimizer import build_optimizer
 from pipelines.memory_estimate import estimate_memory
 
 
-def measure(name: str, batch: int, accumulate: int, steps: int) -> dict[str, float]:
+def measure(name: str, batch: int, accumulate: int, checkpointing: bool, steps: int) -> dict[str, float]:
     """Trains a few steps on noise in this process and returns gigabytes and seconds."""
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
     model = models.create(name, input_shape=models.preset(name).input_shape, num_classes=2)
+    if checkpointing:
+        rematerialize(model)
     config = TrainConfig(data="phantom", model=name, run="unused", accumulate=accumulate)
     optimizer = build_optimizer(config, model, steps_per_epoch=accumulate)
     model.compile(optimizer, tasks.default_loss(model.task), jit_compile=False)
@@ -53,18 +58,20 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["vit_b16", "dualattendmed"])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--accumulate", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--checkpointing", nargs="+", default=["off"], choices=["off", "on"])
     parser.add_argument("--steps", type=int, default=4, help="A multiple of all that is accumulated.")
     parser.add_argument("--one", action="store_true", help="Measure the first case here and print it as JSON.")
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.models[0], arguments.batch, arguments.accumulate[0], arguments.steps)))
+        accumulate, checkpointing = arguments.accumulate[0], arguments.checkpointing[0] == "on"
+        print(json.dumps(measure(arguments.models[0], arguments.batch, accumulate, checkpointing, arguments.steps)))
         return
     measures = "estimated, GB", "peak, GB", "peak / estimated", "s per step", "processor s per step"
-    table = Table("model", "batch", "accumulate", *measures)
+    table = Table("model", "batch", "accumulate", "checkpointing", *measures)
     for name in arguments.models:
-        for accumulate in arguments.accumulate:
+        for accumulate, checkpointing in itertools.product(arguments.accumulate, arguments.checkpointing):
             words = ["--one", "--models", name, "--accumulate", accumulate, "--batch", arguments.batch]
-            words += ["--steps", arguments.steps]
+            words += ["--steps", arguments.steps, "--checkpointing", checkpointing]
             done = subprocess.run(
                 [sys.executable, pathlib.Path(__file__), *map(str, words)],
                 stdout=subprocess.PIPE,
@@ -74,7 +81,8 @@ def main() -> None:
             found = json.loads(done.stdout.splitlines()[-1])
             ratio = found["peak"] / found["estimated"]
             numbers = found["estimated"], found["peak"], ratio, found["seconds"], found["worked"]
-            table.add_row(name, str(arguments.batch), str(accumulate), *(f"{number:.2f}" for number in numbers))
+            cells = [name, str(arguments.batch), str(accumulate), checkpointing]
+            table.add_row(*cells, *(f"{number:.2f}" for number in numbers))
     Console(width=120).print(table)
 
 

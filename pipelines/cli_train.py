@@ -66,6 +66,14 @@ def train(
     end_factor: Annotated[float, option(TRAINING, "Where cosine ends, as a share of the peak.")] = 0.0,
     clip_norm: Annotated[float | None, option(TRAINING, "Largest norm of all gradients together.")] = None,
     accumulate: Annotated[int, option(TRAINING, "Steps whose gradients make one update.", metavar="STEPS")] = 1,
+    gradient_checkpointing: Annotated[
+        bool,
+        option(
+            TRAINING,
+            "Compute activations again in the backward pass: less memory, more time.",
+            "--gradient-checkpointing/--no-gradient-checkpointing",
+        ),
+    ] = False,
     ema: Annotated[
         float | None,
         option(TRAINING, "Keep running means of the weights, as 0.999; they are what is validated and saved."),

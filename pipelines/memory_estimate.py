@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from medkeras.rematerialization import kept_share
+
 # Operations whose result is their input, or no tensor of the image's size.
 FREE = {"Const", "Placeholder", "ReadVariableOp", "Identity", "Reshape", "ExpandDims", "Squeeze", "Shape", "NoOp"}
 CGROUP = pathlib.Path("/sys/fs/cgroup")  # Of the second version, as containers have it.
@@ -80,7 +82,7 @@ def estimate_memory(
         weights=_bytes_of(model.variables),
         gradients=_bytes_of(model.trainable_variables),
         optimizer=_bytes_of(optimizer.variables) if optimizer else 0,
-        activations=passes * sum(_results(model, batch_size, known)),
+        activations=round(kept_share(model) * passes * sum(_results(model, batch_size, known))),
     )
 
 

@@ -13,7 +13,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # Floors of medkeras, from the ground up; a room imports only from floors below its own, or from itself.
 FLOORS = [
-    {"layers", "losses", "metrics", "evaluation", "checkpoints", "tasks", "gradients", "replica_seeds", "version"},
+    {
+        "layers",
+        "losses",
+        "metrics",
+        "evaluation",
+        "checkpoints",
+        "tasks",
+        "gradients",
+        "rematerialization",
+        "replica_seeds",
+        "version",
+    },
     {"models"},
     {"explain", "uncertainty"},
     {"super_resolution", "export"},

@@ -11,6 +11,7 @@ import medkeras
 from medkeras.layers import SteadyBatchNorm
 from medkeras.models import registry
 from medkeras.models.dualattendmed.training import AttentionTraining
+from medkeras.rematerialization import rematerialize
 from medkeras.replica_seeds import draw_apart
 from medkeras.tasks import default_loss
 from pipelines.jobs.build import build_training, train_batches, validation
@@ -136,16 +137,17 @@ def check_training():
 
 
 def check_attention():
-    """Training by attention, whose losses, centres and norms are over the batch."""
+    """Training by attention, whose losses, centres and norms are over the batch; also with activations run again."""
     exec(CODE, {})
     keras.random.uniform = lambda shape, minval=0.0, maxval=1.0, **_: keras.ops.full(shape, (minval + maxval) / 2)
     images, labels = RNG.uniform(size=(6, 16, 16, 3)), np.array([0, 2, 2, 1, 0, 2])
 
-    def trained(devices):
+    def trained(devices, again=False):
         keras.utils.set_random_seed(0)
         with devices.strategy.scope():
             model = medkeras.models.create("dualattendmed_tiny", input_shape=(16, 16, 3), num_classes=3, **OPTIONS)
             synchronise_norms(model)
+            assert not again or rematerialize(model) < 1
             training = AttentionTraining(model, seed=1, views=())
             training.compile(keras.optimizers.SGD(0.01), default_loss("multiclass"), jit_compile=False)
         data = tf.data.Dataset.from_tensors((images, labels))
@@ -153,8 +155,10 @@ def check_attention():
         assert set(logs) == {"loss", "classification", "alignment", "diversity", "centre"}
         return [*training.get_weights(), *logs.values(), training.evaluate(data, verbose=0)]
 
-    for own, mine in zip(trained(ONE), trained(TWO), strict=True):
-        np.testing.assert_allclose(mine, own, atol=1e-9 * max(1, np.abs(own).max()))
+    expected = trained(ONE)
+    for found in (trained(TWO), trained(TWO, again=True)):
+        for own, mine in zip(expected, found, strict=True):
+            np.testing.assert_allclose(mine, own, atol=1e-9 * max(1, np.abs(own).max()))
 
 
 check_norms()

@@ -10,6 +10,7 @@ import tensorflow as tf
 from medkeras import losses, models, tasks
 from medkeras.metrics import default_metrics
 from medkeras.models.dualattendmed.training import AttentionTraining
+from medkeras.rematerialization import rematerialize
 from pipelines.balance import class_weights, positive_weights
 from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.optimizer import build_optimizer
@@ -47,6 +48,8 @@ def build_training(
             synchronise_norms(model)
         elif distribution.is_distributed:
             average_statistics(model)
+        if config.gradient_checkpointing:
+            rematerialize(model)
         training = _attention_training(config, model) if config.training == "attention" else model
         training.compile(
             optimizer=build_optimizer(config, training, steps_per_epoch=data.steps_per_epoch),

@@ -92,6 +92,7 @@ LATER = (
     "batch_per_replica",
     "scale_learning_rate",
     "accumulate",
+    "gradient_checkpointing",
     "ema",
     "deterministic",
     "save_steps",
@@ -148,6 +149,8 @@ class TrainConfig:
         clip_norm: Largest norm of all gradients together; None does not clip.
         accumulate: Steps whose gradients make one update, as one batch of so many times `batch_size` would, save that
             BatchNorm still sees one batch at a time.
+        gradient_checkpointing: Whether activations are computed again in the backward pass, which takes less memory and
+            more time, see `medkeras.rematerialization`.
         ema: What remains of the running means of the weights in an update, in (0, 1), as 0.999; the means are then
             what is validated and saved. None keeps no means.
         loss: `cross-entropy` or `focal`.
@@ -223,6 +226,7 @@ class TrainConfig:
     end_factor: float = 0.0
     clip_norm: float | None = None
     accumulate: int = 1
+    gradient_checkpointing: bool = False
     ema: float | None = None
     loss: str = "cross-entropy"
     balance: str = "none"

@@ -177,7 +177,7 @@ def _say_memory(
     if free is not None and found.step * distribution.replicas > free:
         console.print(
             f"A step takes some {found.step * distribution.replicas / 2**30:.1f} GB more, and {free / 2**30:.1f} GB "
-            "are free: less --batch-size with more --accumulate takes less.",
+            "are free: less --batch-size with more --accumulate takes less, and so does --gradient-checkpointing.",
             style="yellow",
             **PLAIN,
         )
