@@ -44,13 +44,15 @@ def predict(
     if named := {name: path for name, path in artefacts.items() if path is not None}:
         _check_alone(context, list(named))
         with starting() as console:
-            from pipelines.jobs.artefact import open_litert, open_onnx, open_saved_model
+            from pipelines.jobs.artefact import open_file, open_saved_model
             from pipelines.jobs.predict import predict_artefact
 
             ((name, path),) = named.items()
-            opening = {"--saved-model": open_saved_model, "--tflite": open_litert, "--onnx": open_onnx}[name]
             with console.status("Loading the model"):
-                found = opening(path, console=console)
+                if name == "--saved-model":
+                    found = open_saved_model(path, console=console)
+                else:
+                    found = open_file(path, name.replace("--", "."), console=console)
             predict_artefact(found, inputs, out, console=console, **common)
         return
     run, *images = inputs

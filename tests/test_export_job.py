@@ -15,12 +15,12 @@ from rich.console import Console
 
 from medkeras.export import LiteRTModel
 from medkeras.uncertainty import LogitScaling
-from pipelines.jobs import export, model_store
+from pipelines.jobs import export, export_images, model_store
 from pipelines.jobs.artefact import open_saved_model
 from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.export import export_run
 from pipelines.jobs.export_bounds import parse_bounds
-from pipelines.jobs.model_store import published
+from pipelines.jobs.model_store import next_version, published
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.signatures import choose_signatures
 
@@ -107,8 +107,8 @@ def test_both_files_predict_what_the_run_predicts(run, tmp_path):
 
 
 def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path, monkeypatch):
-    opened, load_splits = [], export.load_splits
-    monkeypatch.setattr(export, "load_splits", lambda config: opened.append(config) or load_splits(config))
+    opened, load_splits = [], export_images.load_splits
+    monkeypatch.setattr(export_images, "load_splits", lambda config: opened.append(config) or load_splits(config))
     out, forms = io.StringIO(), ["litert-float16", "litert-int8", "litert-full-int8"]
     bounds = parse_bounds([f"{form}.{bound}" for form in forms[1:] for bound in ("agreement=0", "auc_loss=1")])
     console = Console(file=out, width=100)
@@ -142,6 +142,13 @@ def test_a_version_is_never_written_again(tmp_path):
         (folder / "half").write_text("half")
         raise KeyboardInterrupt
     assert files(tmp_path) == ["1/model"]
+
+
+def test_a_version_counts_up_whatever_the_format_before(tmp_path):
+    assert next_version(tmp_path) == 1
+    for folder, following in (("2", 3), ("litert-int8/5", 6), ("onnx/7", 8), (".9-half", 8)):
+        (tmp_path / folder).mkdir(parents=True)
+        assert next_version(tmp_path) == following
 
 
 def test_real_images_pass_the_comparison(run, real_data, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from exported_run import make_calibrated_run
 
 from pipelines.cli import main
-from pipelines.jobs.artefact import open_litert, open_saved_model
+from pipelines.jobs.artefact import open_file, open_saved_model
 from pipelines.jobs.export import export_run
 from pipelines.jobs.predict import predict_run
 
@@ -91,8 +91,9 @@ def test_what_is_no_exported_model_is_refused(exported, tmp_path, capsys):
         (lambda: None, ["--saved-model", tmp_path / "none"], "There is no such SavedModel. Received: "),
         (lambda: None, ["--saved-model", tmp_path], "A SavedModel is a folder with saved_model.pb. Received: "),
         (lambda: None, ["--saved-model", file], "A SavedModel is a folder with saved_model.pb. Received: "),
-        (lambda: None, ["--tflite", saved], "There is no such LiteRT file. Received: "),
-        (lambda: None, ["--tflite", exported["scans"] / "0.png"], "This is not a LiteRT file. Received: "),
+        (lambda: None, ["--tflite", saved], "There is no such .tflite file. Received: "),
+        (lambda: None, ["--tflite", exported["scans"] / "0.png"], "The file must be a .tflite file. Received: "),
+        (lambda: None, ["--onnx", file], "The file must be a .onnx file. Received: "),
         (lambda: flip(weights), ["--saved-model", saved], f"{weights} must have the SHA-256"),
         (lambda: flip(file), ["--tflite", file], f"{file} must have the SHA-256"),
         (lambda: weights.unlink(), ["--saved-model", saved], "Received: no such file"),
@@ -112,7 +113,7 @@ def test_what_is_no_exported_model_is_refused(exported, tmp_path, capsys):
         checksums.unlink()
     labels(edge / "labels.json", class_names=["a", "b", "c"], task="multiclass", operating_point=None, sureness=None)
     with pytest.raises(ValueError, match="of the model that it lies beside.*2 classes$"):
-        open_litert(file)
+        open_file(file, ".tflite")
     (saved / "saved_model.pb").write_bytes(b"torn")
     with pytest.raises(ValueError, match="Cannot load"):
         open_saved_model(saved)

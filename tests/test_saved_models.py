@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from pipelines.inputs import open_inputs
-from pipelines.jobs.artefact import open_litert, open_saved_model
+from pipelines.jobs.artefact import open_file, open_saved_model
 from pipelines.jobs.model_store import CHECKSUMS, check_files
 from pipelines.sources import open_source
 
@@ -38,7 +38,7 @@ def test_a_trained_model_is_whole_and_answers_in_every_format(name, tmp_path):
     wanted = saved.answer(records).probabilities
     assert saved.model.class_names == ("normal", "pneumonia")
     for path in edges:
-        found = open_litert(path).answer(records).probabilities
+        found = open_file(path, ".tflite").answer(records).probabilities
         np.testing.assert_allclose(found, wanted, atol=BOUNDS[path.parent.parent.name])
         np.testing.assert_array_equal(found.argmax(axis=1), wanted.argmax(axis=1))
 

@@ -1,11 +1,9 @@
 """An exported model used as it is: no Keras model, no run, only the files and what lies beside them."""
 
 import dataclasses
-import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
@@ -13,73 +11,18 @@ from rich.console import Console
 from medkeras.evaluation import OperatingPoint
 from medkeras.export import LiteRTModel, OnnxModel
 from medkeras.export.inference import INPUT, SIGNATURE
-from medkeras.export.runtime import read_litert
+from medkeras.export.runtime import LABELS
 from medkeras.tasks import is_multilabel
-from medkeras.uncertainty import LogitScaling, summarize
+from medkeras.uncertainty import summarize
 from pipelines.callbacks import bar
 from pipelines.jobs.answers import Answers, Sampling, pipeline_for
 from pipelines.jobs.calibration import Calibration
+from pipelines.jobs.labels import Labels
 from pipelines.jobs.model_store import CHECKSUMS, check_files
 from pipelines.records import Records
 
 Runner = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """What `labels.json` says of an exported model: as much of a model as is needed to feed and to read it.
-
-    Attributes:
-        name, task, class_names, image_shape: As of the model.
-        preprocess: Steps on the stored images, see `pipelines.preprocess`.
-        reading: How the run's source read its files, see `pipelines.inputs.reading_options`.
-        point: Where it decides.
-        calibration: Its prediction sets and what it refers; the scaling is in the file.
-    """
-
-    name: str
-    task: str
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, ...]
-    preprocess: tuple[str, ...]
-    reading: Mapping[str, Any]
-    point: OperatingPoint
-    calibration: Calibration
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes or labels there are."""
-        return len(self.class_names)
-
-    @classmethod
-    def read(cls, path: pathlib.Path) -> "Labels":
-        """Reads the file; where no operating point was chosen, it is that of `OperatingPoint.default`.
-
-        Raises:
-            FileNotFoundError: If it is missing.
-            ValueError: If it is not what an export writes.
-        """
-        if not path.is_file():
-            raise FileNotFoundError(f"An exported model has labels.json beside it. Received: no {path}")
-        try:
-            values = json.loads(path.read_text())
-            task, names = values["task"], tuple(values["class_names"])
-            point, sureness = values["operating_point"], values["sureness"] or {}
-            return cls(
-                name=values["name"],
-                task=task,
-                class_names=names,
-                image_shape=tuple(values["input"]["shape"][1:]),
-                preprocess=tuple(values["preprocess"]),
-                reading=values.get("reading") or {},
-                point=OperatingPoint.from_dict(point) if point else OperatingPoint.default(task, len(names)),
-                calibration=Calibration.from_dict(
-                    {"scaling": LogitScaling(task).to_dict(), "sets": None, "referral": None, "left_out": {}} | sureness
-                ),
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = f"without {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise ValueError(f"labels.json is what an export writes. Received: {path}, {reason}") from error
+RUNTIMES = {".tflite": LiteRTModel, ".onnx": OnnxModel}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +93,7 @@ def open_saved_model(path: str | os.PathLike, *, console: Console | None = None)
     folder = _version(path)
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(f"A SavedModel is a folder with saved_model.pb. Received: {path}")
-    labels = Labels.read(folder / "assets.extra" / "labels.json")
+    labels = Labels.read(folder / "assets.extra" / LABELS)
     _check(folder, folder / "assets.extra" / CHECKSUMS, console)
     try:
         loaded = tf.saved_model.load(os.fspath(folder))
@@ -168,56 +111,33 @@ def open_saved_model(path: str | os.PathLike, *, console: Console | None = None)
     return Artefact(labels, probabilities)
 
 
-def open_litert(path: str | os.PathLike, *, console: Console | None = None) -> Artefact:
-    """Opens a LiteRT file that `medkeras export` wrote, after its checksum.
+def open_file(path: str | os.PathLike, suffix: str, *, console: Console | None = None) -> Artefact:
+    """Opens a LiteRT or an ONNX file that `medkeras export` wrote, after its checksum.
 
     Args:
-        path: The `.tflite`, with `labels.json` beside it.
+        path: The file, with `labels.json` beside it.
+        suffix: `.tflite` or `.onnx`: what it must be.
         console: Where it is said that there is no list of checksums; nowhere by default.
 
     Raises:
+        ModuleNotFoundError: If it is an ONNX file and the extra `onnx` is not installed.
         FileNotFoundError: If there is no such file, or no labels beside it.
-        ValueError: If it is no LiteRT file of a classifier, or differs from its checksum.
+        ValueError: If it is another kind of file or not of a classifier, or differs from its checksum.
 
     Example:
-        >>> open_litert("none.tflite")
+        >>> open_file("none.tflite", ".tflite")
         Traceback (most recent call last):
         ...
-        FileNotFoundError: There is no such LiteRT file. Received: none.tflite
-    """
-    path = pathlib.Path(path)
-    read_litert(path)
-    return _open_file(path, LiteRTModel, console)
-
-
-def open_onnx(path: str | os.PathLike, *, console: Console | None = None) -> Artefact:
-    """Opens an ONNX file that `medkeras export` wrote, after its checksum.
-
-    Args:
-        path: The `.onnx`, with `labels.json` beside it.
-        console: Where it is said that there is no list of checksums; nowhere by default.
-
-    Raises:
-        ModuleNotFoundError: If the extra `onnx` is not installed.
-        FileNotFoundError: If there is no such file, or no labels beside it.
-        ValueError: If it is no ONNX file of a classifier, or differs from its checksum.
-
-    Example:
-        >>> open_onnx("none.onnx")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: There is no such ONNX file. Received: none.onnx
+        FileNotFoundError: There is no such .tflite file. Received: none.tflite
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no such ONNX file. Received: {path}")
-    return _open_file(path, OnnxModel, console)
-
-
-def _open_file(path: pathlib.Path, kind: type[LiteRTModel] | type[OnnxModel], console: Console | None) -> Artefact:
-    labels = Labels.read(path.parent / "labels.json")
+        raise FileNotFoundError(f"There is no such {suffix} file. Received: {path}")
+    if path.suffix != suffix:
+        raise ValueError(f"The file must be a {suffix} file. Received: {path}")
+    labels = Labels.read(path.parent / LABELS)
     _check(path.parent, path.parent / CHECKSUMS, console, needed=path.name)
-    model = kind(path)
+    model = RUNTIMES[suffix](path)
     _check_fit(labels, model.image_shape, model.num_classes, path)
     return Artefact(labels, lambda images: model.predict(images)["probabilities"])
 

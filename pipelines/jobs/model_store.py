@@ -45,9 +45,8 @@ def next_version(store: pathlib.Path) -> int:
         >>> next_version(pathlib.Path("no-such-model"))
         1
     """
-    folders = [folder for folder in (store, *store.glob("litert*")) if folder.is_dir()]
-    versions = (int(path.name) for folder in folders for path in folder.iterdir() if path.name.isdigit())
-    return 1 + max(versions, default=0)
+    places = (*store.glob("*"), *store.glob("*/*"))
+    return 1 + max((int(place.name) for place in places if place.name.isdecimal()), default=0)
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ def predict_artefact(
     """Predicts images with an exported model itself and writes the CSV that `predict_run` writes of the run.
 
     Args:
-        artefact: From `pipelines.jobs.artefact.open_saved_model` or `open_litert`.
+        artefact: From `pipelines.jobs.artefact.open_saved_model` or `open_file`.
         inputs: See `predict_run`.
         out: See `predict_run`.
         on_error: See `predict_run`.
