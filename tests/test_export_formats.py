@@ -14,6 +14,7 @@ from medkeras.export import (
     LiteRTModel,
     check_builtin,
     compare,
+    export_edge_source,
     export_litert,
     export_saved_model,
     load_interpreter,
@@ -229,9 +230,20 @@ def test_compare_sees_a_broken_export(exported, monkeypatch):
 def test_bad_input_is_named(exported, tmp_path):
     model, saved, file = exported
     (tmp_path / "no.tflite").write_bytes(b"not a model")
+    (tmp_path / "torn.tflite").write_bytes(file.read_bytes()[:2000])
+    (tmp_path / "bare.tflite").write_bytes(b"\0\0\0\0TFL3")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "saved_model.pb").write_bytes(b"torn")
+    before, served = sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))
     for call, error, words in (
         (lambda: export_saved_model(model, saved), ValueError, "new or empty folder"),
         (lambda: export_saved_model(model, file), ValueError, "new or empty folder"),
+        (lambda: export_saved_model(model, file / "1"), ValueError, "new or empty folder"),
+        (lambda: export_edge_source(model, saved), ValueError, "new or empty folder"),
+        (lambda: export_litert(tmp_path / "torn", tmp_path / "a.tflite"), ValueError, "not a SavedModel, or a damaged"),
+        (lambda: export_litert(saved, tmp_path / "a.tflite", labels={"a": b""}), TypeError, "not JSON"),
+        (lambda: check_builtin(tmp_path / "torn.tflite"), ValueError, "damaged. Received: .*torn"),
+        (lambda: check_builtin(tmp_path / "bare.tflite"), ValueError, "has operators. Received: .*bare"),
         (lambda: export_saved_model(keras.Sequential(), tmp_path / "1"), ValueError, "model=Sequential"),
         (lambda: export_litert(model, tmp_path / "a.bin"), ValueError, "ends in .tflite"),
         (lambda: export_litert(model, tmp_path / "a.tflite", precision="int4"), ValueError, "'int4'"),
@@ -242,13 +254,16 @@ def test_bad_input_is_named(exported, tmp_path):
             ValueError,
             r"images.shape=\(1, 2, 2, 1\)",
         ),
-        (lambda: compare(model, images(model, 0), litert=file), ValueError, "at least one image"),
+        (lambda: LiteRTModel(file).predict(["a.png"]), ValueError, "must be numbers .* images of type list"),
+        (lambda: LiteRTModel(file).predict(images(model, 2), batch_size=0), ValueError, "batch_size=0"),
+        (lambda: compare(model, images(model, 0), litert=file), ValueError, r"images.shape=\(0, "),
+        (lambda: compare(model, np.zeros((1, 2, 2, 1)), litert=file), ValueError, r"images.shape=\(1, 2, 2, 1\)"),
         (lambda: compare(model, images(model, 1), bounds={"onnxx": 1.0}), ValueError, "'onnxx'"),
     ):
         with pytest.raises(error, match=words) as raised:
             call()
         assert "\n" not in str(raised.value)
-    assert [p.name for p in tmp_path.iterdir()] == ["no.tflite"]
+    assert sorted(tmp_path.rglob("*")) == before and sorted(saved.rglob("*")) == served
 
 
 def test_another_backend_is_refused(monkeypatch, tmp_path):

@@ -189,6 +189,7 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
         ({"to": tmp_path / "file" / "deeper"}, ValueError, "this is a file. Received: .*file"),
         ({"to": "/proc/nowhere"}, OSError, "/proc/nowhere"),
         ({"name": "a/b"}, ValueError, "name='a/b'"),
+        ({"name": ""}, ValueError, "name=''"),
         ({"formats": ["openvino"]}, ValueError, r"formats=\['openvino'\]"),
         ({"formats": []}, ValueError, "formats="),
         ({"formats": ["litert-int4"]}, ValueError, r"formats=\['litert-int4'\]"),

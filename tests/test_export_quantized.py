@@ -109,6 +109,19 @@ def test_bad_input_is_named(net, data, files, tmp_path):
             lambda: export_litert(net, tmp_path / "a.tflite", precision="full-int8"),
             "representative images. Received: none",
         ),
+        *(
+            (lambda x=x: export_litert(net, tmp_path / "a.tflite", precision="full-int8", representative=x), words)
+            for x, words in (
+                (data[0][:0], r"images.shape=\(0, 16, 16, 1\)"),
+                (
+                    data[0][:2, :8],
+                    r"images.shape=\(2, 8, 16, 1\)",
+                ),
+                (iter(data[0]), "images of type"),
+                (np.full_like(data[0][:2], np.nan), "finite numbers. Received: NaN or infinity"),
+            )
+        ),
+        (lambda: compare_quantized(net, data[0][:, :8], data[1], {}), r"images.shape=\(24, 8, 16, 1\)"),
         (lambda: compare_quantized(net, *data, {"litert": "a"}), "Received: 'litert'"),
         (lambda: compare_quantized(net, *data, {}, bounds=LOOSE), "Received: a bound of 'litert-int8'"),
         (lambda: quantized_bounds(["litert-int8"], {"litert-int8": {"auc": 1}}), "Received: 'auc'"),

@@ -16,6 +16,23 @@ def image_spec(model: ImageClassifier) -> Any:
     return tf.TensorSpec((None, *model.image_shape), tf.float32, name=INPUT)
 
 
+def new_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Returns a folder that can be written without writing over anything.
+
+    Raises:
+        ValueError: If it holds something, or it or what it lies in is a file.
+
+    Example:
+        >>> new_folder("saved_models/chest/1").name
+        '1'
+    """
+    path = pathlib.Path(path)
+    is_in_file = any(place.is_file() for place in (path, *path.parents))
+    if is_in_file or (path.is_dir() and any(path.iterdir())):
+        raise ValueError(f"A SavedModel is written to a new or empty folder. Received: path={str(path)!r}")
+    return path
+
+
 def write_functions(
     path: str | os.PathLike,
     model: ImageClassifier,

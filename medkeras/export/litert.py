@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import struct
 import tempfile
 import warnings
 import zipfile
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from medkeras.export.edge import export_edge_source, source_signatures
+from medkeras.export.batches import model_images
+from medkeras.export.edge import export_edge_source, source_shape, source_signatures
 from medkeras.export.inference import INPUT
 from medkeras.export.runtime import LABELS, read_litert
 from medkeras.models.base import ImageClassifier
@@ -53,7 +55,9 @@ def export_litert(
 
     Raises:
         ValueError: If the path does not end in `.tflite`, the precision is unknown, `full-int8` has no representative
-            images, or the model needs an operator that is not builtin: it is named, and nothing is written.
+            images of the model's shape and of finite numbers, or the model needs an operator that is not builtin: it
+            is named. Nothing is written then.
+        TypeError: If the labels have no form in JSON; nothing is written then.
 
     Example:
         >>> from medkeras.models import create
@@ -71,27 +75,34 @@ def export_litert(
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"A LiteRT file ends in .tflite. Received: path={str(path)!r}")
-    _check_precision(precision, representative)
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}")
+    if precision == "full-int8" and representative is None:
+        raise ValueError("full-int8 finds its ranges on representative images. Received: none")
+    described = None if labels is None else json.dumps(labels)
     with tempfile.TemporaryDirectory() as folder:
         saved = model if isinstance(model, (str, os.PathLike)) else export_edge_source(model, folder)
         signatures = source_signatures(saved)
+        if precision == "full-int8":
+            representative = _finite_images(representative, source_shape(saved))
         converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=signatures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         _set_precision(converter, precision, representative, signatures)
         content = _convert(converter)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    if labels is not None:
+    if described is not None:
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(zipfile.ZipInfo(LABELS), json.dumps(labels))  # Of a fixed date: the same bytes again.
+            archive.writestr(zipfile.ZipInfo(LABELS), described)  # Of a fixed date: the same bytes again.
     return path
 
 
-def _check_precision(precision: str, representative: Any) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}")
-    if precision == "full-int8" and (representative is None or not len(representative)):
-        raise ValueError("full-int8 finds its ranges on representative images. Received: none")
+def _finite_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the images on which ranges are found; on others the converter ends the process."""
+    images = model_images(images, shape)
+    if not np.isfinite(images).all():
+        raise ValueError("full-int8 finds its ranges on images of finite numbers. Received: NaN or infinity")
+    return images
 
 
 def _set_precision(converter: Any, precision: str, representative: Any, signatures: list[str]) -> None:
@@ -107,8 +118,8 @@ def _set_precision(converter: Any, precision: str, representative: Any, signatur
         converter.representative_dataset = lambda: _one_by_one(representative, signatures)
 
 
-def _one_by_one(images: Any, signatures: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    return ((name, {INPUT: np.asarray(image, np.float32)[None]}) for name in signatures for image in images)
+def _one_by_one(images: np.ndarray, signatures: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    return ((name, {INPUT: image[None]}) for name in signatures for image in images)
 
 
 def _convert(converter: Any) -> bytes:
@@ -128,7 +139,7 @@ def operators(path: str | os.PathLike) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a LiteRT file.
+        ValueError: If it is not a LiteRT file, or a damaged one.
 
     Example:
         >>> operators("none.tflite")
@@ -136,19 +147,26 @@ def operators(path: str | os.PathLike) -> list[str]:
         ...
         FileNotFoundError: There is no such LiteRT file. Received: none.tflite
     """
+    content = read_litert(path)
+    try:
+        found = sorted(_operator_names(content))
+    except (struct.error, IndexError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"The LiteRT file is damaged. Received: {path}") from error
+    if not found:
+        raise ValueError(f"A LiteRT file has operators. Received: {path} without any")
+    return found
+
+
+def _operator_names(content: bytes) -> Iterator[str]:
     from ai_edge_litert import schema_py_generated as schema
 
-    content = read_litert(path)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     model = schema.Model.GetRootAs(content, 0)
-    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
-    custom = schema.BuiltinOperator.CUSTOM
-    return sorted(
-        code.CustomCode().decode()
-        if code.BuiltinCode() == custom
-        else names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        for code in codes
-    )
+    for code in (model.OperatorCodes(i) for i in range(model.OperatorCodesLength())):
+        is_custom = code.BuiltinCode() == schema.BuiltinOperator.CUSTOM
+        yield (
+            code.CustomCode().decode() if is_custom else names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        )
 
 
 def check_builtin(path: str | os.PathLike) -> list[str]:

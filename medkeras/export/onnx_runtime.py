@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.export.batches import batches
 from medkeras.export.inference import INPUT, OUTPUTS
 from medkeras.export.onnx import LABELS, check_onnx
 
@@ -60,14 +61,9 @@ class OnnxModel:
             `probabilities` and `logits`, float32 `(batch, num_classes)`.
 
         Raises:
-            ValueError: If the images do not have the model's shape.
+            ValueError: If the images do not have the model's shape, or `batch_size` is no positive integer.
         """
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        if len(images) == 0 or images.shape[1:] != self.image_shape:
-            raise ValueError(f"`images` must be (batch, *{self.image_shape}). Received: images.shape={images.shape}")
-        parts = [
-            self._session.run(OUTPUTS, {INPUT: images[i : i + batch_size]}) for i in range(0, len(images), batch_size)
-        ]
+        parts = [self._session.run(OUTPUTS, {INPUT: batch}) for batch in batches(images, self.image_shape, batch_size)]
         return {name: np.concatenate(values) for name, values in zip(OUTPUTS, zip(*parts, strict=True), strict=True)}
 
 

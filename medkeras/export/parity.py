@@ -8,6 +8,7 @@ import numpy as np
 
 from medkeras import tasks
 from medkeras.explain import saliency_maps
+from medkeras.export.batches import model_images
 from medkeras.export.inference import EXPLAIN, INPUT, OUTPUTS, SIGNATURE, float32_model
 from medkeras.export.onnx_runtime import OnnxModel
 from medkeras.export.runtime import LiteRTModel
@@ -48,7 +49,8 @@ def compare(
         threshold 0.5); `map`, of a LiteRT file that explains, see `map_differences`; and `bound`.
 
     Raises:
-        ValueError: If there are no images, a bound has an unknown name, or a difference exceeds its bound.
+        ValueError: If there are no images, they have not the model's shape, a bound has an unknown name, or a
+            difference exceeds its bound.
 
     Example:
         >>> import tempfile
@@ -63,9 +65,7 @@ def compare(
     bounds = dict(bounds or {})
     if unknown := sorted(set(bounds) - set(BOUNDS)):
         raise ValueError(f"`bounds` has the keys {', '.join(BOUNDS)}. Received: {unknown[0]!r}")
-    images = np.asarray(images, dtype=np.float32)
-    if len(images) == 0:
-        raise ValueError(f"Parity needs at least one image. Received: images.shape={images.shape}")
+    images = model_images(images, model.image_shape)
     expected = keras_outputs(model, images)
     report = {"samples": len(images)}
     if saved_model is not None:

@@ -5,10 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from medkeras.evaluation.checks import check_predictions
 from medkeras.evaluation.measures import named_measure
+from medkeras.export.batches import model_images
 from medkeras.export.parity import differences, keras_outputs, map_differences
 from medkeras.export.runtime import LiteRTModel
 from medkeras.models import ImageClassifier
@@ -53,7 +52,7 @@ def compare_quantized(
         ValueError: A quantised format is one of litert-float16, litert-int8, litert-full-int8. Received: 'litert-int4'
     """
     limits = quantized_bounds(list(files), bounds or {})
-    images = np.asarray(images, np.float32)
+    images = model_images(images, model.image_shape)
     expected = keras_outputs(model, images)
     labels, _ = check_predictions(labels, expected["probabilities"], task=model.task)
     auc = named_measure("auc", task=model.task)

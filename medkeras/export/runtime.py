@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.export.batches import batches
 from medkeras.export.inference import INPUT, SIGNATURE
 
 LABELS = "labels.json"
@@ -131,13 +132,11 @@ class LiteRTModel:
             float32 `(batch, *image grid)`.
 
         Raises:
-            ValueError: If the images do not have the model's shape, or the file has no such signature.
+            ValueError: If the images do not have the model's shape, `batch_size` is no positive integer, or the file
+                has no such signature.
         """
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        if len(images) == 0 or images.shape[1:] != self.image_shape:
-            raise ValueError(f"`images` must be (batch, *{self.image_shape}). Received: images.shape={images.shape}")
         run = self._runner(signature)
-        parts = [run(**{INPUT: images[i : i + batch_size]}) for i in range(0, len(images), batch_size)]
+        parts = [run(**{INPUT: batch}) for batch in batches(images, self.image_shape, batch_size)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _runner(self, signature: str) -> Any:

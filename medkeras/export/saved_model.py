@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from medkeras.export.functions import image_spec, write_functions
+from medkeras.export.functions import image_spec, new_folder, write_functions
 from medkeras.export.inference import SIGNATURE, float32_model, guarded, inference_function, model_labels
 from medkeras.export.signatures import endpoint
 from medkeras.export.warmup import WARMUP, write_warmup
@@ -64,9 +64,7 @@ def export_saved_model(
         >>> sorted(p.name for p in folder.iterdir())
         ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """
-    path = pathlib.Path(path)
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise ValueError(f"A SavedModel is written to a new or empty folder. Received: path={str(path)!r}")
+    path = new_folder(path)
     model = float32_model(model)
     served = guarded(inference_function(model), model), [image_spec(model)]
     others = {name: endpoint(name, model, steps=steps) for name in signatures}

@@ -91,7 +91,8 @@ def export_run(
     """
     run, console = RunFolder(run).open(), console or Console(quiet=True)
     _check(formats, samples, bounds or {})
-    name = name or run.path.resolve().name + ("_two_stage" if two_stage else "")
+    if name is None:
+        name = run.path.resolve().name + ("_two_stage" if two_stage else "")
     store = open_store(to, name)
     version = next_version(store)
     with console.status("Loading the model and the images"):

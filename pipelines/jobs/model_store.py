@@ -27,7 +27,7 @@ def open_store(to: str | os.PathLike, name: str) -> pathlib.Path:
         ...
         ValueError: `name` must be a plain folder name. Received: name='../chest'
     """
-    if name != pathlib.Path(name).name or name.startswith("."):
+    if not name or name != pathlib.Path(name).name or name.startswith("."):
         raise ValueError(f"`name` must be a plain folder name. Received: name={name!r}")
     store = pathlib.Path(to) / name
     nearest = next(place for place in (store, *store.parents) if place.exists())

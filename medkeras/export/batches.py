@@ -1,0 +1,55 @@
+"""Images as a runtime takes them: numbers of the model's shape, some at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def model_images(images: Any, shape: Sequence[int]) -> np.ndarray:
+    """Returns images as float32 in one block of memory.
+
+    Args:
+        images: Numbers, `(batch, *shape)`.
+        shape: Of one image.
+
+    Raises:
+        ValueError: If they are no numbers, none, or of another shape.
+
+    Example:
+        >>> model_images([[0, 1]], (2,)).tolist()
+        [[0.0, 1.0]]
+        >>> model_images(["scan.png"], (2,))
+        Traceback (most recent call last):
+        ...
+        ValueError: `images` must be numbers (batch, *(2,)). Received: images of type list
+    """
+    rule = f"`images` must be numbers (batch, *{tuple(shape)})"
+    try:
+        found = np.ascontiguousarray(images, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}. Received: images of type {type(images).__name__}") from error
+    if len(found) == 0 or found.shape[1:] != tuple(shape):
+        raise ValueError(f"{rule}. Received: images.shape={np.shape(images)}")
+    return found
+
+
+def batches(images: Any, shape: Sequence[int], size: int) -> list[np.ndarray]:
+    """Returns images in batches of a size, the last one smaller where it must be.
+
+    Args:
+        images: Numbers, `(batch, *shape)`.
+        shape: Of one image.
+        size: Images per batch.
+
+    Raises:
+        ValueError: As `model_images`, or if the size is no positive integer.
+
+    Example:
+        >>> [len(batch) for batch in batches([[0], [1], [2]], (1,), 2)]
+        [2, 1]
+    """
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"`batch_size` must be an integer >= 1. Received: batch_size={size}")
+    images = model_images(images, shape)
+    return [images[i : i + size] for i in range(0, len(images), size)]
