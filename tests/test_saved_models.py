@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from medkeras.export import LiteRTModel
 from pipelines.inputs import open_inputs
 from pipelines.jobs.artefact import open_file, open_saved_model
 from pipelines.jobs.model_store import CHECKSUMS, check_files
@@ -38,6 +39,7 @@ def test_a_trained_model_is_whole_and_answers_in_every_format(name, tmp_path):
     wanted = saved.answer(records).probabilities
     assert saved.model.class_names == ("normal", "pneumonia")
     for path in edges:
+        assert LiteRTModel(path).labels == json.loads((path.parent / "labels.json").read_text())
         found = open_file(path, ".tflite").answer(records).probabilities
         np.testing.assert_allclose(found, wanted, atol=BOUNDS[path.parent.parent.name])
         np.testing.assert_array_equal(found.argmax(axis=1), wanted.argmax(axis=1))
