@@ -70,6 +70,7 @@ def published(version: pathlib.Path) -> Iterator[pathlib.Path]:
         >>> [path.name for path in version.iterdir()]
         ['model']
     """
+    made = [place for place in version.parents if not place.exists()]
     version.parent.mkdir(parents=True, exist_ok=True)
     temporary = version.with_name(f".{version.name}-{uuid.uuid4().hex[:8]}")
     try:
@@ -84,6 +85,9 @@ def published(version: pathlib.Path) -> Iterator[pathlib.Path]:
             raise ValueError(f"A version is never written again. Received: {version}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        for place in made:
+            with contextlib.suppress(OSError):  # It holds something by now.
+                place.rmdir()
 
 
 def write_checksums(folder: pathlib.Path, *, beside: str = ".") -> pathlib.Path:
