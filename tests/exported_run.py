@@ -23,8 +23,8 @@ def make_run(path, *, data="phantom", image_size=16, **options):
 
 
 def make_calibrated_run(path, **options):
-    """The same of 40 phantom images, with its operating point and its calibration."""
-    folder = make_run(path, source_options={"images": 40}, **options)
+    """The same with its operating point and its calibration, of 40 phantom images unless other data are given."""
+    folder = make_run(path, **({"source_options": {"images": 40}} | options))
     folder.write_json("operating_point.json", POINT)
     folder.write_json("calibration.json", CALIBRATION.to_dict())
     return folder

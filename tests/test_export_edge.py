@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from export_models import SeenNet, images, randomize
 
 from medkeras.explain import saliency_maps
@@ -47,6 +48,14 @@ def test_the_map_is_that_of_the_library(looked):
         np.testing.assert_allclose(found["map"], wanted, atol=bound * wanted.max())
         np.testing.assert_allclose(found["probabilities"], file.predict(x)["probabilities"], atol=1e-2)
         assert np.ptp(wanted) > 0.1 * wanted.max()
+
+
+@only_2d
+def test_full_int8_quantises_the_map_too(looked):
+    model = schema.Model.GetRootAs(looked[2]["full-int8"].read_bytes(), 0)
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        kinds = [graph.Tensors(i).Type() for i in range(graph.TensorsLength())]
+        assert schema.TensorType.INT8 in kinds, graph.Name()
 
 
 @only_2d

@@ -9,17 +9,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_models import GlimpseNet
+from export_models import GlimpseNet, SeenNet
 from exported_run import CALIBRATION, POINT, SCALING, make_calibrated_run, make_run
 from rich.console import Console
 
-from medkeras.export import LiteRTModel
+from medkeras.export import LiteRTModel, operators
 from medkeras.uncertainty import LogitScaling
 from pipelines.jobs import export, export_images, model_store
 from pipelines.jobs.artefact import open_saved_model
 from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.export import export_run
 from pipelines.jobs.export_bounds import parse_bounds
+from pipelines.jobs.export_files import ExportFiles
 from pipelines.jobs.model_store import next_version, published
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.signatures import choose_signatures
@@ -109,11 +110,16 @@ def test_both_files_predict_what_the_run_predicts(run, tmp_path):
 def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path, monkeypatch):
     opened, load_splits = [], export_images.load_splits
     monkeypatch.setattr(export_images, "load_splits", lambda config: opened.append(config) or load_splits(config))
+    seen, write = [], export.ExportFiles
+    monkeypatch.setattr(export, "ExportFiles", lambda *given: seen.append(given) or write(*given))
     out, forms = io.StringIO(), ["litert-float16", "litert-int8", "litert-full-int8"]
     bounds = parse_bounds([f"{form}.{bound}" for form in forms[1:] for bound in ("agreement=0", "auc_loss=1")])
     console = Console(file=out, width=100)
     found = export_run(run.path, tmp_path, formats=forms, bounds=bounds, samples=1, console=console)
     assert len(opened) == 1  # What a source warns of is said once.
+    trained = load_data(TrainConfig.from_run(run)).arrays("train")[0]
+    np.testing.assert_array_equal(sorted(seen[0][-1].sum(axis=(1, 2, 3))), sorted(trained.sum(axis=(1, 2, 3))))
+    assert "QUANTIZE" in operators(found["litert-full-int8"]) and "QUANTIZE" not in operators(found["litert-int8"])
     store = tmp_path / "lungs"
     assert files(store / "litert-full-int8" / "1") == [
         "checksums.sha256",
@@ -129,6 +135,20 @@ def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path, monkey
     assert f"{report['litert-int8']['auc']:.3f}" in out.getvalue()
     listed = subprocess.run(["sha256sum", "-c", "checksums.sha256"], cwd=store / "litert-int8" / "1", check=False)
     assert listed.returncode == 0
+
+
+def test_images_are_spread_evenly_over_a_split(run):
+    model, splits = GlimpseNet((16, 16, 1), num_classes=2), load_data(TrainConfig.from_run(run))
+    images = export_images.ExportImages(run, model, None, {})
+    for found, split in ((images.examples(3)[0], "val"), (images.of_training(3), "train")):
+        wanted = splits.arrays(split)[0]
+        np.testing.assert_array_equal(found, wanted[[0, (len(wanted) - 1) // 2, len(wanted) - 1]])
+
+
+def test_a_litert_file_says_that_it_explains(tmp_path):
+    model = SeenNet(num_classes=2, point="attention")
+    written = ExportFiles(model, "seen", {}, {}, None).write({"litert": tmp_path})
+    assert LiteRTModel(written["litert"]).labels["more_signatures"] == ["explain"]
 
 
 def test_a_version_is_never_written_again(tmp_path):

@@ -1,5 +1,7 @@
 """`medkeras predict` with an exported model itself: the table of the run, and what is refused."""
 
+import dataclasses
+import io
 import json
 import shutil
 
@@ -9,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from exported_run import make_calibrated_run
+from rich.console import Console
 
 from pipelines.cli import main
+from pipelines.inputs import open_inputs
 from pipelines.jobs.artefact import open_file, open_saved_model
 from pipelines.jobs.export import export_run
 from pipelines.jobs.predict import predict_run
@@ -18,10 +22,15 @@ from pipelines.jobs.predict import predict_run
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A run whose images are made square, three scans, the run's table of them, and its exported files."""
-    folder = tmp_path_factory.mktemp("exported")
-    run = make_calibrated_run(folder / "lungs", preprocess=("square",))
-    rng, scans = np.random.default_rng(0), folder / "scans"
+    """A run whose images are small and made square, three scans, the run's table of them, and its exported files."""
+    folder, rng = tmp_path_factory.mktemp("exported"), np.random.default_rng(0)
+    for i in range(40):
+        place = folder / "data" / ("healthy", "lesion")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{i}.png"), rng.integers(0, 256, (20, 16), np.uint8))
+    read = {"data": folder / "data", "source_options": {"max_pixels": 4000}}
+    run = make_calibrated_run(folder / "lungs", preprocess=("square",), **read)
+    scans = folder / "scans"
     scans.mkdir()
     for i, shape in enumerate(((40, 30), (50, 64, 3), (16, 16))):
         cv2.imwrite(str(scans / f"{i}.png"), cv2.GaussianBlur(rng.integers(0, 256, shape, np.uint8), (5, 5), 0))
@@ -64,6 +73,29 @@ def test_bad_images_are_named_or_skipped(exported, tmp_path, capsys):
     assert "bad.png" in capsys.readouterr().err
     assert predict(*words, "--on-error", "skip", out=out) == 0
     assert len(pd.read_csv(out)) == 1 and str(bad) in (tmp_path / "rejected.csv").read_text()
+    cv2.imwrite(str(bad), np.zeros((70, 70), np.uint8))
+    assert predict("--tflite", exported["litert"], bad, out=tmp_path / "large.csv") == 2  # As the run reads its files.
+    assert "max_pixels=4000" in capsys.readouterr().err
+
+
+def test_the_highest_version_is_asked(exported, tmp_path):
+    shutil.copytree(exported["saved_model"], tmp_path / "10")
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "saved_model.pb").write_bytes(b"torn")
+    assert open_saved_model(tmp_path).model.class_names == ("healthy", "lesion")
+
+
+def test_what_rounding_moves_off_one_is_divided_by_its_sum(exported):
+    def rounded(images):
+        return np.tile(np.float32([0.25, 0.7]), (len(images), 1))
+
+    opened = dataclasses.replace(open_file(exported["litert"], ".tflite"), probabilities=rounded)
+    records = open_inputs([exported["scans"]], model=opened.model)
+    found = opened.answer(records, batch_size=2).probabilities
+    np.testing.assert_allclose(found, np.tile([0.25 / 0.95, 0.7 / 0.95], (3, 1)), rtol=1e-6)
+    several = dataclasses.replace(opened, model=dataclasses.replace(opened.model, task="multilabel"))
+    records = open_inputs([exported["scans"]], model=several.model)
+    np.testing.assert_allclose(several.answer(records).probabilities, rounded([0] * 3), rtol=1e-6)
 
 
 def test_what_is_no_exported_model_is_refused(exported, tmp_path, capsys):
@@ -111,9 +143,14 @@ def test_what_is_no_exported_model_is_refused(exported, tmp_path, capsys):
     copied()
     for checksums in (beside / "checksums.sha256", edge / "checksums.sha256"):
         checksums.unlink()
-    labels(edge / "labels.json", class_names=["a", "b", "c"], task="multiclass", operating_point=None, sureness=None)
-    with pytest.raises(ValueError, match="of the model that it lies beside.*2 classes$"):
-        open_file(file, ".tflite")
+    said = io.StringIO()
+    open_file(file, ".tflite", console=Console(file=said))
+    assert f"{edge} has no checksums.sha256: its files are not checked" in said.getvalue()
+    for path, opened in ((edge, lambda: open_file(file, ".tflite")), (beside, lambda: open_saved_model(saved))):
+        other = {"class_names": ["a", "b", "c"], "task": "multiclass", "operating_point": None, "sureness": None}
+        labels(path / "labels.json", **other)
+        with pytest.raises(ValueError, match="of the model that it lies beside.*2 classes$"):
+            opened()
     (saved / "saved_model.pb").write_bytes(b"torn")
     with pytest.raises(ValueError, match="Cannot load"):
         open_saved_model(saved)
