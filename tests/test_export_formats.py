@@ -254,6 +254,7 @@ def test_bad_input_is_named(exported, tmp_path):
             ValueError,
             r"images.shape=\(1, 2, 2, 1\)",
         ),
+        (lambda: LiteRTModel(file, threads=0), ValueError, "num_threads"),
         (lambda: LiteRTModel(file).predict(["a.png"]), ValueError, "must be numbers .* images of type list"),
         (lambda: LiteRTModel(file).predict(images(model, 2), batch_size=0), ValueError, "batch_size=0"),
         (lambda: compare(model, images(model, 0), litert=file), ValueError, r"images.shape=\(0, "),

@@ -151,12 +151,15 @@ def test_a_litert_file_says_that_it_explains(tmp_path):
     assert LiteRTModel(written["litert"]).labels["more_signatures"] == ["explain"]
 
 
-def test_a_version_is_never_written_again(tmp_path):
+def test_a_version_is_never_written_again(tmp_path, monkeypatch):
+    on_disk, sync = [], model_store.os.fsync
+    monkeypatch.setattr(model_store.os, "fsync", lambda handle: on_disk.append(files(tmp_path)) or sync(handle))
     with pytest.raises(ValueError, match="never written again"), published(tmp_path / "1") as slow:
         (slow / "model").write_text("slow")
         with published(tmp_path / "1") as fast:
             (fast / "model").write_text("fast")
         assert {path.name[0] for path in tmp_path.iterdir()} == {".", "1"}  # No number before it is whole.
+    assert len(on_disk) == 2 and "1/model" not in on_disk[0]  # Before the rename, for a computer that stops.
     assert files(tmp_path) == ["1/model"] and (tmp_path / "1" / "model").read_text() == "fast"
     with pytest.raises(KeyboardInterrupt), published(tmp_path / "2") as folder:
         (folder / "half").write_text("half")
