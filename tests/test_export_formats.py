@@ -232,6 +232,8 @@ def test_bad_input_is_named(exported, tmp_path):
     (tmp_path / "no.tflite").write_bytes(b"not a model")
     (tmp_path / "torn.tflite").write_bytes(file.read_bytes()[:2000])
     (tmp_path / "bare.tflite").write_bytes(b"\0\0\0\0TFL3")
+    flipped = export_litert(saved, tmp_path / "flip.tflite", labels={"a": "b"})
+    flipped.write_bytes(flipped.read_bytes().replace(b'{"a": "b"}', b'{"a": "c"}'))
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "saved_model.pb").write_bytes(b"torn")
     before, served = sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))
@@ -254,7 +256,9 @@ def test_bad_input_is_named(exported, tmp_path):
             ValueError,
             r"images.shape=\(1, 2, 2, 1\)",
         ),
-        (lambda: LiteRTModel(file, threads=0), ValueError, "num_threads"),
+        (lambda: LiteRTModel(tmp_path / "torn.tflite"), ValueError, "damaged. Received: .*torn.tflite"),
+        (lambda: LiteRTModel(tmp_path / "flip.tflite"), ValueError, "labels.json .* damaged. Received: .*flip"),
+        (lambda: LiteRTModel(file, threads=0), ValueError, "threads=0"),
         (lambda: LiteRTModel(file).predict(["a.png"]), ValueError, "must be numbers .* images of type list"),
         (lambda: LiteRTModel(file).predict(images(model, 2), batch_size=0), ValueError, "batch_size=0"),
         (lambda: compare(model, images(model, 0), litert=file), ValueError, r"images.shape=\(0, "),

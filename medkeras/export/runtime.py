@@ -28,7 +28,7 @@ def load_interpreter(path: str | os.PathLike, *, threads: int | None = None) -> 
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a LiteRT file, or a damaged one.
+        ValueError: If it is not a LiteRT file, or a damaged one, or `threads` is no positive integer.
 
     Example:
         >>> import tempfile
@@ -45,7 +45,13 @@ def load_interpreter(path: str | os.PathLike, *, threads: int | None = None) -> 
     except ImportError:
         from tensorflow.lite import Interpreter
 
-    return Interpreter(model_content=read_litert(path), num_threads=threads)
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"`threads` must be an integer >= 1. Received: threads={threads}")
+    content = read_litert(path)
+    try:
+        return Interpreter(model_content=content, num_threads=threads)
+    except ValueError as error:
+        raise ValueError(f"The LiteRT file is damaged. Received: {path}") from error
 
 
 def read_litert(path: str | os.PathLike) -> bytes:
@@ -152,5 +158,8 @@ class LiteRTModel:
 def _read_labels(path: str | os.PathLike) -> dict[str, Any] | None:
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read(LABELS)) if LABELS in archive.namelist() else None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read(LABELS)) if LABELS in archive.namelist() else None
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f"The {LABELS} in a LiteRT file is damaged. Received: {path}") from error
