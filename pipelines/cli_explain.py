@@ -25,7 +25,7 @@ def explain(
     method: Annotated[
         str | None, typer.Option(help="Draw the map of one method: grad_cam, occlusion, ... (docs/explanation.md).")
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Class of the maps; the most probable by default.")] = None,
+    target: options.Target = None,
     faithfulness: Annotated[
         bool, typer.Option(help="Measure the method's maps: deletion, insertion, shuffled weights.")
     ] = False,

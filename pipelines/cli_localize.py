@@ -21,6 +21,7 @@ def localize(
         list[str] | None,
         typer.Option("--map", help="attention, class_map, evidence_map (by default), a method or an explain point."),
     ] = None,
+    target: options.Target = None,
     threshold: Annotated[
         float | None, typer.Option(help="Share of a map's range; chosen on the run's validation masks by default.")
     ] = None,
@@ -43,6 +44,7 @@ def localize(
             out,
             data=data,
             maps=maps or (),
+            target=target,
             threshold=threshold,
             mirrored=mirrored,
             samples=samples,

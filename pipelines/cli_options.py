@@ -52,6 +52,13 @@ PixelSpacing = Annotated[
         metavar="[D,]H,W",
     ),
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="Class of the maps, by name or index, or label: each image's own. The most probable by default.",
+        metavar="CLASS",
+    ),
+]
 OtherSource = Annotated[
     str | None, option(DATA, "Another source; the run's own by default.", "--data", metavar="SOURCE")
 ]

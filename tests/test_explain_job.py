@@ -91,10 +91,22 @@ def test_one_method_is_drawn_and_measured(tmp_path):
 def test_a_method_must_apply_and_its_target_exist(run):
     with pytest.raises(ValueError, match="Received: method='attention_rollout'"):
         explain_run(run.path, method="attention_rollout")
-    with pytest.raises(ValueError, match="healthy, lesion. Received: target='cancer'"):
+    with pytest.raises(ValueError, match="healthy, lesion, .* Received: target='cancer'"):
         explain_run(run.path, method="layer_cam", target="cancer")
     with pytest.raises(ValueError, match="Received: method=None, target='lesion'"):
         explain_run(run.path, target="lesion")
+    with pytest.raises(ValueError, match="of no class. Received: method='attention', target='lesion'"):
+        explain_run(run.path, method="attention", target="lesion")
+    with pytest.raises(ValueError, match="without labels; name one of healthy, lesion. Received: target='label'"):
+        explain_run(run.path, ["a.png"], method="layer_cam", target="label")
+
+
+def test_each_map_is_of_the_class_that_is_asked_for(run, tmp_path, drawn):
+    for target, expected in (("1", [1] * 4), ("healthy", [0] * 4), ("label", None)):
+        drawn.clear()
+        explain_run(run.path, (), tmp_path, samples=4, method="layer_cam", target=target)
+        own = [NAMES.index(options["labels"][0]) for _, options in drawn]
+        assert set(own) == {0, 1} and [int(told.targets[0]) for (told,), _ in drawn] == (expected or own)
 
 
 def test_sampled_images_carry_their_truth(run, tmp_path, drawn):

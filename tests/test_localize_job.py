@@ -8,19 +8,21 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 from sklearn.metrics import jaccard_score
 from spot_net import SpotNet
 from untrained_run import write_run
 
 import medkeras
-from medkeras.evaluation import choose_operating_point, choose_threshold, pointing_game, random_head_iou
+from medkeras.evaluation import choose_operating_point, choose_threshold, image_scores, pointing_game, random_head_iou
 from medkeras.explain import saliency_maps
 from medkeras.explain.maps import activations
 from medkeras.models import two_stage
 from medkeras.uncertainty import fit_scaling
 from pipelines.cli import main
 from pipelines.decode import fit
+from pipelines.jobs import localize as job
 from pipelines.jobs.answers import predict_logits
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.explain import explain_run
@@ -140,6 +142,40 @@ def test_other_data_one_map_and_a_given_threshold(run, tmp_path):
     assert (report["split"], report["threshold_from"]) == ("all", "given")
     assert report["images"] == 20 and report["maps"]["features"]["threshold"] == 0.3
     assert {p.name for p in tmp_path.iterdir()} == {"localization.json", "localization.csv", "boxes.csv"}
+
+
+@pytest.mark.parametrize(("target", "name"), [("lesion", "lesion"), ("0", "healthy"), ("label", "label")])
+def test_maps_are_of_the_class_that_is_asked_for(run, report, target, name):
+    found = localize_run(run.path, maps=["evidence_map", "attention"], target=target, samples=0)
+    folder = run / f"localization_of_{name}"
+    assert found["target"] == json.loads((folder / "localization.json").read_text())["target"] == name
+    assert report["target"] is None
+    model, table = keras.models.load_model(run / "model.keras"), pd.read_csv(folder / "localization.csv")
+    wanted = {}
+    for split in ("val", "test"):
+        records, images, masks = with_lesion(run, split)
+        of = {"lesion": 1, "healthy": 0, "label": records.labels}[name]
+        wanted[split] = saliency_maps(model, images, point="evidence_map", target=of), masks
+    threshold = choose_threshold(*wanted["val"])
+    assert found["maps"]["evidence_map"]["threshold"] == threshold
+    scores = [image_scores(*pair, threshold=threshold)["iou"] for pair in zip(*wanted["test"], strict=True)]
+    np.testing.assert_allclose(table.loc[table["map"] == "evidence_map", "iou"], scores, atol=1e-6)
+    # A map of no class is as it was without a target.
+    assert found["maps"]["attention"]["iou"] == report["maps"]["attention"]["iou"]
+
+
+def test_pictures_name_the_class_and_targets_must_be_classes(run, tmp_path, capsys, monkeypatch):
+    titles = []
+    monkeypatch.setattr(job, "localization_figure", lambda _, found, **__: titles.append(list(found)) or Figure())
+    words = ["localize", str(run.path), "--data", "phantom", "--source-option", "images=20", "--threshold", "0.5"]
+    words += ["--out", str(tmp_path), "--samples", "1", "--map", "attention"]
+    assert main([*words, "--map", "grad_cam", "--target", "healthy"]) == 0
+    assert titles == [["attention", "grad cam of healthy"]]
+    capsys.readouterr()
+    assert main([*words, "--map", "grad_cam", "--target", "cyst"]) == 2
+    assert "one of healthy, lesion, its index, or `label`. Received: target='cyst'" in capsys.readouterr().err
+    assert main([*words, "--target", "lesion"]) == 2
+    assert "Received: target='lesion', map=attention" in capsys.readouterr().err
 
 
 def test_mirrored_maps_have_a_folder_of_their_own(run, report):

@@ -1,5 +1,6 @@
 """Explanation: what a trained model sees, as pictures and as a table of its fixations."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,8 @@ from medkeras.explain import (
     randomization_check,
     receptive_field_figure,
 )
-from medkeras.explain.explanation import target_index
 from medkeras.explain.methods import check_method
+from medkeras.explain.regions import is_of_class
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
 from pipelines.callbacks import bar
@@ -32,6 +33,7 @@ from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_i
 from pipelines.jobs.evaluate import check_classes, save_figure
 from pipelines.jobs.predict import write_table
 from pipelines.jobs.shown import expert_mask, proportioned
+from pipelines.jobs.target import find_target, target_name, targets_of
 from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
@@ -39,6 +41,25 @@ from pipelines.splits import label_names
 
 BATCH = 8
 SYNONYMS = {"grad_cam": ["class_map"], "hires_cam": ["evidence_map"]}  # As `medkeras localize` may have named them.
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The maps that were asked for.
+
+    Attributes:
+        method: What makes them; None for all that the model has to say.
+        target: What they are of, from `find_target`.
+        targets: The class of each record, see `targets_of`.
+    """
+
+    method: str | None
+    target: str | int | None
+    targets: np.ndarray | None
+
+    def of(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Returns what to ask `medkeras.explain.explain` for some records."""
+        return {"method": self.method, "target": None if self.targets is None else self.targets[rows]}
 
 
 def explain_run(
@@ -50,7 +71,7 @@ def explain_run(
     samples: int = 12,
     seed: int = 0,
     method: str | None = None,
-    target: str | None = None,
+    target: str | int | None = None,
     faithfulness: bool = False,
     appearance: Appearance | None = None,
     console: Console | None = None,
@@ -73,7 +94,8 @@ def explain_run(
         seed: Seed of the sample, of the receptive fields' noise, and of the shuffling and the random maps of
             `faithfulness`.
         method: One of `medkeras.explain.methods_of` of the run's model.
-        target: The class or label that the method's maps are of, by name; by default the most probable of each image.
+        target: The class or label that the method's maps are of, by name or by index; `label` for each image's own; by
+            default the most probable of each image.
         faithfulness: Whether to measure the method's maps by `medkeras.explain.deletion_curve`, `insertion_curve` and
             `randomization_check`.
         appearance: Opacity and contours of the maps, and the spacing of the stored images, by default as their files
@@ -85,8 +107,8 @@ def explain_run(
 
     Raises:
         FileNotFoundError: If the run or an input does not exist.
-        ValueError: If both inputs and data are given, an image cannot be used, or the data do not fit the
-            model.
+        ValueError: If both inputs and data are given, an image cannot be used, the data do not fit the model, or the
+            method does not apply to it or has no such target.
         OSError: If `out` cannot be written.
 
     Example:
@@ -95,40 +117,56 @@ def explain_run(
         ...
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
+    _check_arguments(inputs, data, samples, method, target, faithfulness)
     console, folder = console or Console(quiet=True), RunFolder(run).open()
+    with console.status("Loading the model and the data"):
+        model = load_calibrated(folder)
+        found = _check_method(model, method, target, labelled=not inputs)
+        records = (
+            open_run_inputs(TrainConfig.from_run(folder), inputs, model)
+            if inputs
+            else _sample(folder, model, data, samples, seed)
+        )
+    asked = Asked(method, found, targets_of(records, found))
+    out = folder / (f"explain_{method}" if method else "explain") if out is None else pathlib.Path(out)
+    appearance = appearance or Appearance()
+    written = _explain_records(model, records, out, _thresholds(folder), asked, appearance, not inputs, console)
+    if faithfulness:
+        with console.status("Measuring how far the maps can be trusted"):
+            written.append(_write_faithfulness(model, records, out, asked, seed=seed, console=console))
+    if method is None:
+        written += _draw_receptive_fields(model, out, seed, console)
+        _say_what_is_missing(model, console)
+    console.print(f"{len(records)} images explained in {out}", highlight=False, soft_wrap=True)
+    return written
+
+
+def _check_arguments(
+    inputs: Sequence[str | os.PathLike],
+    data: str | None,
+    samples: int,
+    method: str | None,
+    target: str | int | None,
+    faithfulness: bool,
+) -> None:
     if inputs and data:
         raise ValueError(f"Images come from `inputs` or from `data`. Received: both, data={data!r}")
     if samples < 1:
         raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
     if method is None and (target is not None or faithfulness):
         raise ValueError(f"A target and faithfulness are of a method. Received: {method=}, {target=}, {faithfulness=}")
-    with console.status("Loading the model and the data"):
-        model = load_calibrated(folder)
-        if method is not None:
-            check_method(model, method)
-            target_index(model, target)
-        records = (
-            open_run_inputs(TrainConfig.from_run(folder), inputs, model)
-            if inputs
-            else _sample(folder, model, data, samples, seed)
-        )
-    out = folder / (f"explain_{method}" if method else "explain") if out is None else pathlib.Path(out)
-    thresholds = _thresholds(folder)
-    asked = {} if method is None else {"method": method} | ({} if target is None else {"target": target})
-    appearance = appearance or Appearance()
-    written = _explain_records(model, records, out, thresholds, asked, appearance, not inputs, console)
-    if faithfulness:
-        with console.status("Measuring how far the maps can be trusted"):
-            written.append(_write_faithfulness(model, records, out, asked, seed=seed, console=console))
-    if method is None and set(PATHWAYS) <= set(model.explain_points):
-        with console.status("Measuring the receptive fields"):
-            fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
-        written.append(out / "receptive_fields.png")
-        save_figure(receptive_field_figure(fields), written[-1])
+
+
+def _check_method(
+    model: ImageClassifier, method: str | None, target: str | int | None, *, labelled: bool
+) -> str | int | None:
+    """Returns the target, see `find_target`, of a method that applies and has one."""
     if method is None:
-        _say_what_is_missing(model, console)
-    console.print(f"{len(records)} images explained in {out}", highlight=False, soft_wrap=True)
-    return written
+        return None
+    check_method(model, method)
+    if target is not None and not is_of_class(model, method):
+        raise ValueError(f"`{method}` is of no class. Received: method={method!r}, target={target!r}")
+    return find_target(model, target, labelled=labelled)
 
 
 def _sample(run: RunFolder, model: ImageClassifier, data: str | None, samples: int, seed: int) -> Records:
@@ -156,7 +194,7 @@ def _explain_records(
     records: Records,
     out: pathlib.Path,
     thresholds: dict[str, float],
-    asked: dict[str, str],
+    asked: Asked,
     appearance: Appearance,
     has_labels: bool,
     console: Console,
@@ -189,11 +227,11 @@ def _explain_records(
     return written
 
 
-def _explanations(model: ImageClassifier, records: Records, asked: dict[str, str]) -> Iterator[tuple[int, Explanation]]:
+def _explanations(model: ImageClassifier, records: Records, asked: Asked) -> Iterator[tuple[int, Explanation]]:
     """Yields the index and the explanation of each image."""
     for start in range(0, len(records), BATCH):
         indices = range(start, min(start + BATCH, len(records)))
-        explanation = explain(model, np.stack([_read(records, i, model)[0] for i in indices]), **asked)
+        explanation = explain(model, np.stack([_read(records, i, model)[0] for i in indices]), **asked.of(indices))
         for k, i in enumerate(indices):
             yield i, explanation[k : k + 1]
 
@@ -239,18 +277,21 @@ def _box_rows(
 
 
 def _write_faithfulness(
-    model: ImageClassifier, records: Records, out: pathlib.Path, asked: dict[str, str], *, seed: int, console: Console
+    model: ImageClassifier, records: Records, out: pathlib.Path, asked: Asked, *, seed: int, console: Console
 ) -> pathlib.Path:
     """Writes the mean areas of the curves, those of random maps beside them, and what shuffled weights do."""
-    images = np.stack([_read(records, i, model)[0] for i in range(len(records))])
-    explanation = explain(model, images, **asked)
+    rows = range(len(records))
+    images = np.stack([_read(records, i, model)[0] for i in rows])
+    explanation = explain(model, images, **asked.of(rows))
     random = np.random.default_rng(seed).permuted(explanation.maps.reshape(len(images), -1), axis=1)
-    found: dict[str, Any] = {"images": len(images), **asked}
+    found: dict[str, Any] = {"images": len(images), "method": asked.method}
+    if asked.target is not None:
+        found["target"] = target_name(model, asked.target)
     for name, maps in (("map", explanation.maps), ("random", random.reshape(explanation.maps.shape))):
         for kind, curve in (("deletion", deletion_curve), ("insertion", insertion_curve)):
             areas = curve(model, images, maps, target=explanation.targets).areas
             found[f"{kind}_{name}"] = round(float(areas.mean()), 4)
-    checked = randomization_check(model, images, seed=seed, **asked)
+    checked = randomization_check(model, images, seed=seed, **asked.of(rows))
     found |= {"shuffled_share": checked.shares, "similarity": [round(s, 4) for s in checked.similarities]}
     found["changes"] = checked.changes
     says = "change" if checked.changes else "DO NOT CHANGE"
@@ -262,6 +303,18 @@ def _write_faithfulness(
         soft_wrap=True,
     )
     return RunFolder(out).write_json("faithfulness.json", found)
+
+
+def _draw_receptive_fields(
+    model: ImageClassifier, out: pathlib.Path, seed: int, console: Console
+) -> list[pathlib.Path]:
+    """Writes the effective receptive fields of a model's pathways, where it has any."""
+    if not set(PATHWAYS) <= set(model.explain_points):
+        return []
+    with console.status("Measuring the receptive fields"):
+        fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
+    save_figure(receptive_field_figure(fields), out / "receptive_fields.png")
+    return [out / "receptive_fields.png"]
 
 
 def _say_what_is_missing(model: ImageClassifier, console: Console) -> None:

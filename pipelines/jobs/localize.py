@@ -15,7 +15,7 @@ from medkeras.evaluation import Localization, choose_threshold, evaluate_localiz
 from medkeras.evaluation.localization import MEASURES, mean_interval
 from medkeras.explain import Appearance, default_map, localization_figure, map_names, mark_regions, saliency_maps
 from medkeras.explain.maps import activations
-from medkeras.explain.regions import CLASS_MAPS
+from medkeras.explain.regions import CLASS_MAPS, Regions, is_of_class
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.callbacks import bar
@@ -24,11 +24,48 @@ from pipelines.jobs.boxes import box_columns, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.evaluate import check_classes, save_figure
 from pipelines.jobs.shown import proportioned
+from pipelines.jobs.target import OWN, find_target, target_name, targets_of
 from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 
 BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Which maps of a model are measured.
+
+    Attributes:
+        model: What is explained.
+        names: Of the maps.
+        target: From `find_target`; maps of no class have none.
+        mirrored: Whether each is the mean over the mirror images.
+    """
+
+    model: ImageClassifier
+    names: list[str]
+    target: str | int | None
+    mirrored: bool
+
+    def maps_of(self, records: Records, console: Console) -> dict[str, np.ndarray]:
+        """Returns the maps of all records on the model's grid."""
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
+        targets, done = targets_of(records, self.target), 0
+        for images in _batches(self.model, records, f"Looking at {records.name}", console):
+            wanted = None if targets is None else targets[done : done + len(images)]
+            done += len(images)
+            for name in self.names:
+                of = wanted if is_of_class(self.model, name) else None
+                parts[name].append(saliency_maps(self.model, images, point=name, target=of, mirrored=self.mirrored))
+        return {name: np.concatenate(maps) for name, maps in parts.items()}
+
+    def title(self, name: str, label: int) -> str:
+        """Returns what to call the map of an image with this label."""
+        words = name.replace("_", " ")
+        if self.target is None or not is_of_class(self.model, name):
+            return words
+        return f"{words} of {target_name(self.model, label if self.target == OWN else self.target)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +87,32 @@ class Lesions:
     lost: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The maps of images with a lesion.
+
+    Attributes:
+        lesions: One per map.
+        maps: `{name: (images, *model's grid)}`.
+        thresholds: `{name: share of a map's range}`.
+    """
+
+    lesions: Lesions
+    maps: dict[str, np.ndarray]
+    thresholds: dict[str, float]
+
+    def marked(self, name: str, i: int) -> Regions:
+        """Returns what the map of one image marks."""
+        return mark_regions(self.maps[name][i : i + 1], point=name, threshold=self.thresholds[name])
+
+
 def localize_run(
     run: str | os.PathLike,
     out: str | os.PathLike | None = None,
     *,
     data: str | None = None,
     maps: Sequence[str] = (),
+    target: str | int | None = None,
     threshold: float | None = None,
     mirrored: bool = False,
     samples: int = 12,
@@ -74,10 +131,12 @@ def localize_run(
     Args:
         run: A run folder.
         out: Folder to write to; by default `localization/` in the run, or in `evaluations/` for another source, and
-            `localization_mirrored/` with `mirrored`.
+            `localization_mirrored/` with `mirrored`, `localization_of_<target>/` with `target`.
         data: Another source, with the same classes; all of its images are measured.
         maps: Names from `medkeras.explain.map_names`; by default `attention`, `class_map` and `evidence_map`, as
             the model has.
+        target: The class or label that maps of a class are of, by name or by index; `label` for each image's own; by
+            default the most probable of each image.
         threshold: Share of a map's range that marks a lesion, in (0, 1]; by default that of the best mean IoU on
             the run's validation images, of each map.
         mirrored: Whether each map is the mean over the mirror images: see `medkeras.explain.saliency_maps`.
@@ -89,13 +148,14 @@ def localize_run(
         **source_options: Options of the other source.
 
     Returns:
-        The content of `localization.json`: `data`, `split`, counts, and under `maps`, for each map, what
+        The content of `localization.json`: `data`, `split`, `target`, counts, and under `maps`, for each map, what
         `medkeras.evaluation.Localization` holds. `random_head_iou` is the score of the public DualAttendMed code,
         which knows no masks: see `medkeras.evaluation.random_head_iou`.
 
     Raises:
         FileNotFoundError: If the run or the data do not exist.
-        ValueError: If the source has no masks, no image has a lesion, or an argument is out of range.
+        ValueError: If the source has no masks, no image has a lesion, the target is no class or no map is of one, or
+            an argument is out of range.
         OSError: If `out` cannot be written.
 
     Example:
@@ -104,56 +164,71 @@ def localize_run(
         ...
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
+    _check_ranges(samples, threshold)
     console, folder = console or Console(quiet=True), RunFolder(run).open()
+    with console.status("Loading the model and the data"):
+        model, config = load_calibrated(folder), TrainConfig.from_run(folder)
+        asked = _asked(model, maps, target, mirrored)
+        records = load_split(config, "test") if data is None else open_like(config, data, **source_options)
+        check_classes(records, model)
+        lesions = _lesions(records, model)
+    thresholds = dict.fromkeys(asked.names, threshold) if threshold else _choose(config, asked, console)
+    found = Found(lesions, asked.maps_of(lesions.records, console), thresholds)
+    with console.status("Measuring"):
+        measured = _measure(found, seed)
+    report = {
+        "data": data or config.data,
+        "split": "test" if data is None else "all",
+        **_counts(records, lesions),
+        "threshold_from": "given" if threshold else "validation",
+        "mirrored": mirrored,
+        "target": target_name(model, asked.target),
+        "maps": {name: result.to_dict() for name, result in measured.items()},
+        "random_head_iou": _published(model, records, seed, console),
+    }
+    place = RunFolder(_default_folder(folder, records, report) if out is None else out)
+    place.write_json("localization.json", report)
+    _write_tables(place, found)
+    _draw(place.path, asked, found, samples, seed, appearance or Appearance())
+    _print(console, report, measured, place)
+    return report
+
+
+def _check_ranges(samples: int, threshold: float | None) -> None:
     if samples < 0:
         raise ValueError(f"`samples` must be at least 0. Received: samples={samples}")
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
-    with console.status("Loading the model and the data"):
-        model, config = load_calibrated(folder), TrainConfig.from_run(folder)
-        names = _maps(model, maps)
-        records = load_split(config, "test") if data is None else open_like(config, data, **source_options)
-        check_classes(records, model)
-        lesions = _lesions(records, model)
-    thresholds = dict.fromkeys(names, threshold) if threshold else _choose(config, model, names, mirrored, console)
-    found = _maps_of(model, lesions.records, names, mirrored, console)
-    patients = lesions.records.table["patient"].to_numpy()
-    with console.status("Measuring"):
-        measured = {
-            name: evaluate_localization(
-                found[name], lesions.masks, threshold=thresholds[name], groups=patients, seed=seed
-            )
-            for name in names
-        }
-    report = {
-        "data": data or config.data,
-        "split": "test" if data is None else "all",
+
+
+def _asked(model: ImageClassifier, maps: Sequence[str], target: str | int | None, mirrored: bool) -> Asked:
+    known = map_names(model)
+    for name in maps:
+        if name not in known:
+            raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
+    names = list(dict.fromkeys(maps)) or sorted({default_map(model), *CLASS_MAPS} & set(known))
+    found = find_target(model, target)
+    if found is not None and not any(is_of_class(model, name) for name in names):
+        raise ValueError(f"Only a map of a class has a target. Received: target={target!r}, map={', '.join(names)}")
+    return Asked(model, names, found, mirrored)
+
+
+def _default_folder(run: RunFolder, records: Records, report: dict[str, Any]) -> pathlib.Path:
+    """Returns where results go by default: mirrored maps and those of a target have a folder of their own."""
+    name = "localization_mirrored" if report["mirrored"] else "localization"
+    if report["target"] is not None:
+        name += f"_of_{file_name(report['target'].replace('/', '_'))}"
+    return run / name if report["split"] == "test" else run / "evaluations" / file_name(records.name) / name
+
+
+def _counts(records: Records, lesions: Lesions) -> dict[str, int]:
+    return {
         "images": len(records),
         "with_lesion": len(lesions.records),
         "without_lesion": lesions.without,
         "lesion_lost_in_resizing": lesions.lost,
-        "patients": len(np.unique(patients)),
-        "threshold_from": "given" if threshold else "validation",
-        "mirrored": mirrored,
-        "maps": {name: result.to_dict() for name, result in measured.items()},
-        "random_head_iou": _published(model, records, seed, console),
+        "patients": lesions.records.table["patient"].nunique(),
     }
-    name = "localization_mirrored" if mirrored else "localization"
-    default = folder / name if data is None else folder / "evaluations" / file_name(records.name) / name
-    target = RunFolder(default if out is None else out)
-    target.write_json("localization.json", report)
-    _write_tables(target, lesions, found, thresholds)
-    _draw(target.path, model, lesions, found, thresholds, samples, seed, appearance or Appearance())
-    _print(console, report, measured, target)
-    return report
-
-
-def _maps(model: ImageClassifier, asked: Sequence[str]) -> list[str]:
-    known = map_names(model)
-    for name in asked:
-        if name not in known:
-            raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
-    return list(dict.fromkeys(asked)) or sorted({default_map(model), *CLASS_MAPS} & set(known))
 
 
 def _lesions(records: Records, model: ImageClassifier) -> Lesions:
@@ -178,28 +253,14 @@ def _lesions(records: Records, model: ImageClassifier) -> Lesions:
     return Lesions(records.select(rows), masks, sizes, len(records) - with_lesion, with_lesion - len(rows))
 
 
-def _choose(
-    config: TrainConfig, model: ImageClassifier, names: Sequence[str], mirrored: bool, console: Console
-) -> dict[str, float]:
+def _choose(config: TrainConfig, asked: Asked, console: Console) -> dict[str, float]:
     """Returns for each map the threshold of the best mean IoU on the run's validation images."""
     try:
         with console.status("Reading the validation masks"):
-            lesions = _lesions(load_split(config, "val"), model)
+            lesions = _lesions(load_split(config, "val"), asked.model)
     except ValueError as error:
         raise ValueError(f"The threshold is chosen on the run's validation images; give one. {error}") from error
-    found = _maps_of(model, lesions.records, names, mirrored, console)
-    return {name: choose_threshold(found[name], lesions.masks) for name in names}
-
-
-def _maps_of(
-    model: ImageClassifier, records: Records, names: Sequence[str], mirrored: bool, console: Console
-) -> dict[str, np.ndarray]:
-    """Returns the named maps of all records on the model's grid."""
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for images in _batches(model, records, f"Looking at {records.name}", console):
-        for name in names:
-            parts[name].append(saliency_maps(model, images, point=name, mirrored=mirrored))
-    return {name: np.concatenate(maps) for name, maps in parts.items()}
+    return {n: choose_threshold(maps, lesions.masks) for n, maps in asked.maps_of(lesions.records, console).items()}
 
 
 def _batches(model: ImageClassifier, records: Records, title: str, console: Console) -> Iterator[np.ndarray]:
@@ -232,18 +293,28 @@ def _published(model: ImageClassifier, records: Records, seed: int, console: Con
     return mean_interval(scores, groups=records.table["patient"].to_numpy(), seed=seed).to_dict()
 
 
-def _write_tables(
-    target: RunFolder, lesions: Lesions, found: dict[str, np.ndarray], thresholds: dict[str, float]
-) -> None:
+def _measure(found: Found, seed: int) -> dict[str, Localization]:
+    """Returns the measures of each map, their intervals by bootstrap over patients."""
+    patients = found.lesions.records.table["patient"].to_numpy()
+    return {
+        name: evaluate_localization(
+            maps, found.lesions.masks, threshold=found.thresholds[name], groups=patients, seed=seed
+        )
+        for name, maps in found.maps.items()
+    }
+
+
+def _write_tables(target: RunFolder, found: Found) -> None:
     """Writes the measures and the boxes of every image."""
+    lesions = found.lesions
     table, rank = lesions.records.table, lesions.records.rank
     measures, marked = [], []
     for i, name in enumerate(table["id"]):
-        for point, maps in found.items():
-            scores = image_scores(maps[i], lesions.masks[i], threshold=thresholds[point])
-            regions = mark_regions(maps[i : i + 1], point=point, threshold=thresholds[point])
+        for point, maps in found.maps.items():
+            scores = image_scores(maps[i], lesions.masks[i], threshold=found.thresholds[point])
+            regions = found.marked(point, i)
             measures.append(
-                {"file": name, "patient": table["patient"][i], "map": point, "threshold": thresholds[point]}
+                {"file": name, "patient": table["patient"][i], "map": point, "threshold": found.thresholds[point]}
                 | {measure: round(value, 6) for measure, value in scores.items()}
                 | {"lesion_share": round(float(lesions.masks[i].mean()), 6), "regions": len(regions.boxes[0])}
             )
@@ -252,31 +323,18 @@ def _write_tables(
     target.write_text("boxes.csv", pd.DataFrame(marked, columns=box_columns(rank)).to_csv(index=False))
 
 
-def _draw(
-    out: pathlib.Path,
-    model: ImageClassifier,
-    lesions: Lesions,
-    found: dict[str, np.ndarray],
-    thresholds: dict[str, float],
-    samples: int,
-    seed: int,
-    appearance: Appearance,
-) -> None:
+def _draw(out: pathlib.Path, asked: Asked, found: Found, samples: int, seed: int, appearance: Appearance) -> None:
     """Writes one picture per image of a sample."""
-    order = np.random.default_rng(seed).permutation(len(lesions.records))
+    records = found.lesions.records
+    order = np.random.default_rng(seed).permutation(len(records))
     for number, i in enumerate(np.sort(order[:samples]).tolist(), start=1):
-        name = str(lesions.records.table["id"][i])
-        regions = {
-            point.replace("_", " "): mark_regions(maps[i : i + 1], point=point, threshold=thresholds[point])
-            for point, maps in found.items()
-        }
-        image = _read(lesions.records, i, model)[None]
+        name, image = str(records.table["id"][i]), _read(records, i, asked.model)[None]
         figure = localization_figure(
             image,
-            regions,
+            {asked.title(point, records.labels[i]): found.marked(point, i) for point in found.maps},
             names=[pathlib.Path(name).name],
-            masks=[lesions.masks[i]],
-            appearance=proportioned(appearance, lesions.records, i, lesions.sizes[i], image.shape[1:-1]),
+            masks=[found.lesions.masks[i]],
+            appearance=proportioned(appearance, records, i, found.lesions.sizes[i], image.shape[1:-1]),
         )
         save_figure(figure, out / f"{number:03d}-{file_name(name)}.png")
 
