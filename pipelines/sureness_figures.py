@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medkeras.evaluation import check_class_names, reliability
-from medkeras.explain.drawing import CELL, displayable, outline, overlay
+from medkeras.explain.drawing import CELL, displayable, frame, outline, overlay
 from medkeras.explain.planes import planes_through, relative_heights
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import risk_coverage
@@ -131,16 +131,18 @@ class Unsure:
         class_map: `(*image grid)` in [0, 1], or None.
         mask: Lesion, boolean of the image grid, or None.
         lines: What is written above it, each a line of its own that is wrapped where it is long.
+        spacing: From pixel to pixel along each axis, in any unit; equal by default.
     """
 
     image: np.ndarray
     class_map: np.ndarray | None
     mask: np.ndarray | None
     lines: tuple[str, ...]
+    spacing: tuple[float, ...] | None = None
 
 
 def uncertain_figure(pictures: Sequence[Unsure], *, title: str) -> Figure:
-    """Draws images beside their maps; of a volume the axial slice through the maximum of its map.
+    """Draws images beside their maps, in true proportions; of a volume the axial slice through the maximum of its map.
 
     Args:
         pictures: At least one, all of one shape.
@@ -157,7 +159,8 @@ def uncertain_figure(pictures: Sequence[Unsure], *, title: str) -> Figure:
     if not pictures:
         raise ValueError("A gallery needs at least one picture. Received: none")
     grid = pictures[0].image.shape[:-1]
-    height = relative_heights(planes_through(grid, np.zeros(len(grid)))[:1], grid)[0]
+    planes = planes_through(grid, np.zeros(len(grid)))[:1]
+    height = max(relative_heights(planes, grid, picture.spacing)[0] for picture in pictures)
     panels = 1 + any(picture.class_map is not None for picture in pictures)
     wrapped = [[part for line in p.lines for part in textwrap.wrap(line, LETTERS[panels])] for p in pictures]
     most = max(map(len, wrapped))
@@ -186,8 +189,7 @@ def _draw(axes: Axes, picture: Unsure, values: np.ndarray | None) -> None:
     else:
         overlay(axes, plane, image, values, absent="no place speaks for it")
     outline(axes, plane, picture.mask)
-    down, across = (grid[axis] for axis in plane.axes)
-    axes.set(xticks=[], yticks=[], xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
+    frame(axes, plane, grid, picture.spacing or [1] * len(grid))
 
 
 def _of_what(task: str, names: Sequence[str]) -> str:

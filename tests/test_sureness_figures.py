@@ -1,5 +1,6 @@
 """Figures of how sure a model is: they hold what was measured, and can be drawn of any shape."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -107,8 +108,24 @@ def test_a_gallery_shows_each_image_and_its_map(shape, mapped, count):
         figures.uncertain_figure([], title="none")
 
 
+def test_a_gallery_has_true_proportions():
+    seen = np.eye(8, 16)
+    pictures = [figures.Unsure(seen[..., None], seen, None, ("a",), spacing) for spacing in (None, (4.0, 1.0))]
+    figure = figures.uncertain_figure(pictures, title="Least sure")
+    drawn(figure)
+    boxes = [part.axes[k].get_window_extent() for part in figure.subfigs for k in (0, 1)]
+    np.testing.assert_allclose([box.height / box.width for box in boxes], [0.5, 0.5, 2, 2], rtol=0.01)
+    volume = RNG.random((4, 8, 16))
+    picture = figures.Unsure(volume[..., None], volume, None, ("a",), (9.0, 3.0, 1.0))
+    figure = figures.uncertain_figure([picture], title="Least sure")
+    drawn(figure)
+    box = figure.subfigs[0].axes[0].get_window_extent()
+    assert box.height / box.width == pytest.approx(1.5, rel=0.01)
+
+
 def test_the_gallery_is_of_the_least_sure(monkeypatch):
     records = open_source("phantom", images=20, size=16)
+    records = dataclasses.replace(records, read_spacing=lambda i: (i + 1.0, 2.0))
     model = SpotNet((16, 16, 1), num_classes=2, class_names=records.class_names)
     answers = Answers.of_logits(RNG.normal(size=(20, 2)), LogitScaling("binary"))
     point = OperatingPoint("binary", (0.9,), "by hand")
@@ -123,7 +140,7 @@ def test_the_gallery_is_of_the_least_sure(monkeypatch):
     for picture, i, image, found, chosen in zip(asked.pictures, order, images, maps, decided, strict=True):
         np.testing.assert_allclose(picture.image, image, atol=1e-6)
         np.testing.assert_allclose(picture.class_map, found, atol=1e-5)
-        assert picture.mask.sum() == records.read_mask(i).sum()
+        assert picture.mask.sum() == records.read_mask(i).sum() and picture.spacing == (i + 1, 2)
         name, true, predicted_as, entropy = picture.lines
         assert (name, true) == (records.table["id"][i], f"true: {records.class_names[records.labels[i]]}")
         probability = answers.probabilities[i, chosen]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medkeras.explain.appearance import Appearance
-from medkeras.explain.planes import Plane, relative_heights
+from medkeras.explain.planes import Plane, planes_through, relative_heights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +59,20 @@ def overlay(
         note(ax, absent)
 
 
+def frame(ax: "Axes", plane: Plane, shape: Sequence[int], spacing: Sequence[float]) -> None:
+    """Ends a panel at the borders of its plane and gives it its true proportions; it has no ticks.
+
+    Args:
+        ax: The panel.
+        plane: Of the image.
+        shape: `(height, width)` or `(depth, height, width)` of the image.
+        spacing: From pixel to pixel along each of these axes, in any unit.
+    """
+    (height, width), (down, across) = ([of[axis] for axis in plane.axes] for of in (shape, spacing))
+    ax.set_aspect(down / across)
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
 def note(ax: "Axes", text: str) -> None:
     """Writes a few words into the corner of a panel."""
     box = {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "linewidth": 0}
@@ -91,23 +105,51 @@ def picture(image: np.ndarray, mask: np.ndarray | None) -> Panel:
     return "image", draw
 
 
-def check_rows(
+def figure_beside(
+    images: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    panel: Callable[[str, int, np.ndarray, np.ndarray | None], Panel],
+    middle: Callable[[int], Sequence[float]],
+    *,
+    names: Sequence[str] | None,
+    masks: Sequence[np.ndarray | None] | None,
+    appearance: Appearance,
+) -> "Figure":
+    """Draws one row per image: the image with its lesion, then a panel for each of its maps.
+
+    Args:
+        images: `(batch, *image grid, channels)` in [0, 1].
+        maps: `{title: (batch, *image grid)}`, at least one.
+        panel: From the title of a map, the row, its image as of `displayable` and its mask to the panel.
+        middle: From the row to the place through which a volume is cut that has no lesion to be cut through.
+        names: What to call each image.
+        masks: Lesion of each image, boolean of the image grid; None where it is not known.
+        appearance: Its spacing.
+
+    Raises:
+        ValueError: If there is no map, maps, names or masks are not one per image and of the image grid, or the
+            spacing is not one number per axis.
+    """
+    images, grid = np.asarray(images), np.shape(images)[1:-1]
+    names, masks = names or [None] * len(images), masks or [None] * len(images)
+    _check_rows({title: np.shape(values) for title, values in maps.items()}, names, masks, (len(images), *grid))
+    rows = []
+    for i, (name, mask) in enumerate(zip(names, masks, strict=True)):
+        image = displayable(images[i])
+        panels = [picture(image, mask), *(panel(title, i, image, mask) for title in maps)]
+        has_lesion = mask is not None and mask.any()
+        through = np.mean(np.argwhere(mask), axis=0) if has_lesion else middle(i)
+        rows.append((name or "", panels, planes_through(grid, through)))
+    return figure_of(rows, grid, appearance)
+
+
+def _check_rows(
     maps: Mapping[str, Sequence[int]],
     names: Sequence[str | None],
     masks: Sequence[np.ndarray | None],
     shape: tuple[int, ...],
 ) -> None:
-    """Checks that there are maps, and that maps, names and masks are of the images.
-
-    Args:
-        maps: `{title: shape}`.
-        names: One per image.
-        masks: One per image, boolean of the image grid, or None.
-        shape: `(batch, *image grid)`.
-
-    Raises:
-        ValueError: If not.
-    """
+    """Checks that there are maps, and that maps, names and masks are of the images of shape `(batch, *image grid)`."""
     if not maps:
         raise ValueError("There must be a map to draw. Received: no map")
     for title, found in maps.items():
@@ -153,9 +195,7 @@ def _draw_panels(
     for row, plane in zip(axes, planes, strict=True):
         for ax, (title, draw) in zip(row, panels, strict=True):
             draw(ax, plane)
-            (height, width), (down, across) = ([of[axis] for axis in plane.axes] for of in (shape, spacing))
-            ax.set_aspect(down / across)
-            ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+            frame(ax, plane, shape, spacing)
             if plane is planes[0]:
                 ax.set_title(title, fontsize=8)
         if plane.name:

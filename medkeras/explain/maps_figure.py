@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medkeras.explain.appearance import Appearance
-from medkeras.explain.drawing import Panel, check_rows, displayable, figure_of, outline, overlay, picture
-from medkeras.explain.planes import Plane, planes_through
+from medkeras.explain.drawing import Panel, figure_beside, outline, overlay
+from medkeras.explain.planes import Plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,23 +47,13 @@ def maps_figure(
         >>> [ax.get_title() for ax in maps_figure(images, maps).subfigs[0].axes]
         ['image', 'grad_cam', 'layer_cam']
     """
-    images, appearance = np.asarray(images), appearance or Appearance()
-    count, grid = len(images), images.shape[1:-1]
-    names, masks = names or [None] * count, masks or [None] * count
-    check_rows({title: np.shape(values) for title, values in maps.items()}, names, masks, (count, *grid))
-    rows = []
-    for i in range(count):
-        image, mask = displayable(images[i]), masks[i]
-        panels = [picture(image, mask), *(_over(t, image, values[i], mask, appearance) for t, values in maps.items())]
-        has_lesion = mask is not None and mask.any()
-        middle = np.mean(np.argwhere(mask), axis=0) if has_lesion else (np.array(grid) - 1) / 2
-        rows.append((names[i] or "", panels, planes_through(grid, middle)))
-    return figure_of(rows, grid, appearance)
+    appearance, centre = appearance or Appearance(), (np.array(np.shape(images)[1:-1]) - 1) / 2
 
+    def panel(title: str, i: int, image: np.ndarray, mask: np.ndarray | None) -> Panel:
+        def draw(ax: "Axes", plane: Plane) -> None:
+            overlay(ax, plane, image, maps[title][i], absent="no place speaks for it", appearance=appearance)
+            outline(ax, plane, mask)
 
-def _over(title: str, image: np.ndarray, values: np.ndarray, mask: np.ndarray | None, appearance: Appearance) -> Panel:
-    def draw(ax: "Axes", plane: Plane) -> None:
-        overlay(ax, plane, image, values, absent="no place speaks for it", appearance=appearance)
-        outline(ax, plane, mask)
+        return title, draw
 
-    return title, draw
+    return figure_beside(images, maps, panel, lambda i: centre, names=names, masks=masks, appearance=appearance)

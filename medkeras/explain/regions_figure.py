@@ -7,8 +7,8 @@ import numpy as np
 
 from medkeras.evaluation.localization import dice, iou
 from medkeras.explain.appearance import Appearance
-from medkeras.explain.drawing import Panel, check_rows, displayable, figure_of, outline, overlay, picture
-from medkeras.explain.planes import Plane, planes_through
+from medkeras.explain.drawing import Panel, figure_beside, outline, overlay
+from medkeras.explain.planes import Plane
 from medkeras.explain.regions import Regions
 
 if TYPE_CHECKING:
@@ -52,25 +52,17 @@ def localization_figure(
         >>> [ax.get_title() for ax in figure.subfigs[0].axes]
         ['image', 'attention']
     """
-    images, appearance = np.asarray(images), appearance or Appearance()
-    count, grid = len(images), images.shape[1:-1]
-    names, masks = names or [None] * count, masks or [None] * count
-    check_rows({title: regions.maps.shape for title, regions in found.items()}, names, masks, (count, *grid))
-    rows = []
-    for i in range(count):
-        image = displayable(images[i])
-        maps = [_map(title, regions[i : i + 1], image, masks[i], appearance) for title, regions in found.items()]
-        planes = planes_through(grid, _point(found, i, masks[i]))
-        rows.append((names[i] or "", [picture(image, masks[i]), *maps], planes))
-    return figure_of(rows, grid, appearance)
+    appearance = appearance or Appearance()
 
+    def panel(title: str, i: int, image: np.ndarray, mask: np.ndarray | None) -> Panel:
+        return _map(title, found[title][i : i + 1], image, mask, appearance)
 
-def _point(found: Mapping[str, Regions], i: int, mask: np.ndarray | None) -> np.ndarray:
-    """Returns the place through which a volume is cut."""
-    if mask is not None and mask.any():
-        return np.mean(np.argwhere(mask), axis=0)
-    values = np.nan_to_num(next(iter(found.values())).maps[i])
-    return np.array(np.unravel_index(values.argmax(), values.shape))
+    def maximum(i: int) -> Sequence[int]:
+        values = np.nan_to_num(next(iter(found.values())).maps[i])
+        return np.unravel_index(values.argmax(), values.shape)
+
+    maps = {title: regions.maps for title, regions in found.items()}
+    return figure_beside(images, maps, panel, maximum, names=names, masks=masks, appearance=appearance)
 
 
 def _map(title: str, found: Regions, image: np.ndarray, mask: np.ndarray | None, appearance: Appearance) -> Panel:

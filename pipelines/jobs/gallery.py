@@ -30,13 +30,11 @@ def least_sure(records: Records, answers: Answers, trained: Trained, *, count: i
     """
     model, sureness = trained.model, answers.sureness()
     order = np.argsort(-sureness["normalized_entropy"].to_numpy(), kind="stable")[:count]
-    images = as_seen(records, order, model)
+    images, spacings = as_seen(records, order, model)
     target, label = _asked(answers, trained), answers.unsure_label()
     maps = class_map(model, images, target=target[order]) if "features" in model.explain_points else [None] * len(order)
-    pictures = [
-        Unsure(image, found, expert_mask(records, int(i), model), lines)
-        for i, image, found, lines in zip(order, images, maps, _lines(records, answers, trained, order), strict=True)
-    ]
+    masks, lines = [expert_mask(records, int(i), model) for i in order], _lines(records, answers, trained, order)
+    pictures = [Unsure(*parts) for parts in zip(images, maps, masks, lines, spacings, strict=True)]
     shown = "the map is of the predicted class" if label is None else "the map is of the label that it is unsure of"
     return uncertain_figure(pictures, title="Least sure" + (f"; {shown}" if maps[0] is not None else ""))
 

@@ -12,7 +12,7 @@ from medkeras.tasks import is_multilabel
 from pipelines.jobs.calibration import decision_losses
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.predictions import Predictions
-from pipelines.jobs.shown import as_seen, expert_mask, listed, seen_spacing
+from pipelines.jobs.shown import as_seen, expert_mask, listed
 from pipelines.jobs.trained import load_calibrated
 from pipelines.report.names import words
 from pipelines.report.pictures import Picture, choose, make_picture
@@ -52,7 +52,7 @@ def gallery_of(
     rows = list(dict.fromkeys(row for found in groups.values() for row in found))
     place = {name: k for k, name in enumerate(records.table["id"].astype(str))}
     of = {row: place[table["id"][row]] for row in rows}
-    images = as_seen(records, [of[row] for row in rows], model)
+    images, spacings = as_seen(records, [of[row] for row in rows], model)
     maps, note = _maps(model, images, [_asked(predictions, row) for row in rows], facts)
     shown = []
     for group, found in groups.items():
@@ -65,7 +65,7 @@ def gallery_of(
                 image=images[k],
                 values=None if maps is None else maps[k],
                 mask=expert_mask(records, of[row], model),
-                spacing=seen_spacing(records, of[row], model),
+                spacing=spacings[k],
             )
             shown.append(picture)
     return shown, note

@@ -11,9 +11,20 @@ from pipelines.decode import fit
 from pipelines.records import Records
 
 
-def as_seen(records: Records, rows: Sequence[int] | np.ndarray, model: ImageClassifier) -> np.ndarray:
-    """Returns images brought to a model's shape, `(rows, *model.image_shape)` in [0, 1]."""
-    return np.stack([fit(records.read(int(i)), model.image_shape) for i in rows])
+def as_seen(
+    records: Records, rows: Sequence[int] | np.ndarray, model: ImageClassifier
+) -> tuple[np.ndarray, list[tuple[float, ...]]]:
+    """Returns images brought to a model's shape, and the spacing of each there, see `proportioned`.
+
+    Returns:
+        `(rows, *model.image_shape)` in [0, 1], and one number per axis for each row.
+    """
+    images, spacings, grid = [], [], model.image_shape[:-1]
+    for row in map(int, rows):
+        stored = records.read(row)
+        images.append(fit(stored, model.image_shape))
+        spacings.append(proportioned(Appearance(), records, row, stored.shape[: records.rank], grid).spacing)
+    return np.stack(images), spacings
 
 
 def expert_mask(records: Records, row: int, model: ImageClassifier) -> np.ndarray | None:
@@ -47,12 +58,6 @@ def proportioned(
         appearance = dataclasses.replace(appearance, spacing=records.read_spacing(row))
     sides = zip(appearance.spacing_of(len(grid)), stored, grid, strict=True)
     return dataclasses.replace(appearance, spacing=tuple(d * old / new for d, old, new in sides))
-
-
-def seen_spacing(records: Records, row: int, model: ImageClassifier) -> tuple[float, ...]:
-    """Returns the spacing of an image of records on a model's grid, see `proportioned`."""
-    stored = records.read_shape(row) if records.read_shape else records.read(row).shape
-    return proportioned(Appearance(), records, row, stored[: records.rank], model.image_shape[:-1]).spacing
 
 
 def listed(names: str) -> str:
