@@ -116,31 +116,10 @@ def open_dicom(
         records = open_table(rest, task=task, on_error=on_error, **table_options)
         path_of = paths_of(records.table["id"], rest, root, on_error="skip")
     headers = _headers(path_of, records, frame, on_error)
-    rank = _rank(headers, records, on_error)
-
-    def shape_of(i: int) -> tuple[int, ...]:
-        # A header that could not be read is read again, for its error.
-        shape = (headers[i] or read_header(path_of(i), frame=frame)).shape
-        if len(shape) != rank + 1:
-            raise ValueError(f"Cannot read {path_of(i)}: {_frames(shape)}, unlike other files (frame)")
-        return shape
-
-    def read(i: int) -> np.ndarray:
-        shape_of(i)
-        return read_dicom(path_of(i), window=window, frame=frame, max_pixels=max_pixels)
-
-    def spacing_of(i: int) -> tuple[float, float] | None:
-        return headers[i] and headers[i].spacing
-
-    return dataclasses.replace(
-        records,
-        table=_described(records.table, headers, codes),
-        read=read,
-        rank=rank,
-        read_shape=shape_of,
-        read_spacing=spacing_of,
-        fingerprint=lambda i: f"{file_fingerprint(path_of(i))}-{window}-{frame}",
+    described = dataclasses.replace(
+        records, table=_described(records.table, headers, codes), rank=_rank(headers, records, on_error)
     )
+    return _decoded(described, path_of, headers, window=window, frame=frame, max_pixels=max_pixels)
 
 
 def _check_unused(kind: str, options: dict) -> None:
@@ -199,6 +178,37 @@ def _rank(headers: list[Header | None], records: Records, on_error: str) -> int:
         named = " and ".join(f"{records.table['id'].iloc[i]} with {_frames(headers[i].shape)}" for i in (first, other))
         raise ValueError(f"All files have one frame, or all have several; pass `frame`. Received: {named}")
     return rank
+
+
+def _decoded(
+    records: Records,
+    path_of: Callable[[int], str],
+    headers: list[Header | None],
+    *,
+    window: Window,
+    frame: int | None,
+    max_pixels: int,
+) -> Records:
+    """Returns the records with images as they are read, all of one rank."""
+
+    def shape_of(i: int) -> tuple[int, ...]:
+        # A header that could not be read is read again, for its error.
+        shape = (headers[i] or read_header(path_of(i), frame=frame)).shape
+        if len(shape) != records.rank + 1:
+            raise ValueError(f"Cannot read {path_of(i)}: {_frames(shape)}, unlike other files (frame)")
+        return shape
+
+    def read(i: int) -> np.ndarray:
+        shape_of(i)
+        return read_dicom(path_of(i), window=window, frame=frame, max_pixels=max_pixels)
+
+    return dataclasses.replace(
+        records,
+        read=read,
+        read_shape=shape_of,
+        read_spacing=lambda i: headers[i] and headers[i].spacing,
+        fingerprint=lambda i: f"{file_fingerprint(path_of(i))}-{window}-{frame}",
+    )
 
 
 def _frames(shape: tuple[int, ...]) -> str:
