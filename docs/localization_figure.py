@@ -11,8 +11,8 @@ from PIL import Image
 
 from medkeras.explain import localization_figure, localize
 from pipelines.decode import fit
+from pipelines.figure_files import save_figure
 from pipelines.jobs.config import TrainConfig, load_split
-from pipelines.jobs.evaluate import save_figure
 from pipelines.jobs.trained import load_model
 from pipelines.run_folder import RunFolder
 

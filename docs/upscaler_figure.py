@@ -14,7 +14,7 @@ import pipelines
 from medkeras.evaluation import psnr
 from medkeras.super_resolution import LDMUpscaler, degrade
 from medkeras.super_resolution.interpolated import Interpolation
-from pipelines.jobs.evaluate import save_figure
+from pipelines.figure_files import save_figure
 from pipelines.jobs.upscaler_config import UpscalerConfig
 from pipelines.run_folder import RunFolder
 

@@ -11,7 +11,7 @@ from rich.console import Console
 def bar(console: Console) -> rich_progress.Progress:
     """Returns a progress bar that leaves nothing behind and is silent where the output is not a terminal."""
     return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeRemainingColumn(),

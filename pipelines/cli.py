@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 import typer.core
-from rich.console import Console
 from rich.table import Table
 
 from pipelines import cli_options as options
@@ -24,6 +23,7 @@ from pipelines.cli_predict import predict
 from pipelines.cli_report import report
 from pipelines.cli_train import train
 from pipelines.cli_upscaler import train_upscaler
+from pipelines.console import PlainConsole
 from pipelines.termination import Terminated
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
@@ -169,7 +169,7 @@ def data_prepare(
     """Lay a downloaded data set out for a recipe: class folders and an index."""
     from pipelines.recipes.prepare import prepare
 
-    prepare(recipe, source, to, split=split, console=Console())
+    prepare(recipe, source, to, split=split, console=PlainConsole())
 
 
 @app.command(epilog="Example: medkeras recipes isic2018")
@@ -179,7 +179,7 @@ def recipes(
     """List the recipes of published systems, or show one: data, layout, figures, command."""
     from pipelines.recipes.describe import describe, overview
 
-    Console().print(overview() if name is None else describe(name), soft_wrap=name is not None)
+    PlainConsole().print(overview() if name is None else describe(name), soft_wrap=name is not None)
 
 
 @app.command(epilog="Example: medkeras models")

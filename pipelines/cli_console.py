@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from pipelines.console import PlainConsole
+
 
 @contextlib.contextmanager
 def starting() -> Iterator[Console]:
     """Imports Keras and TensorFlow, which takes seconds, in silence; gives the console to print to."""
-    console = Console()
+    console = PlainConsole()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Faster in training. By itself TensorFlow takes it only on processors with VNNI.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

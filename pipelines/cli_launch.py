@@ -3,7 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from pipelines.console import PlainConsole
 
 
 def launch(
@@ -15,5 +16,6 @@ def launch(
     """Train in several processes of this host, which share each step as those of several hosts do."""
     from pipelines.jobs.launch import launch as run_workers
 
-    code = run_workers(words, workers=workers, port=port, gpus_per_worker=gpus_per_worker, console=Console(stderr=True))
+    console = PlainConsole(stderr=True)
+    code = run_workers(words, workers=workers, port=port, gpus_per_worker=gpus_per_worker, console=console)
     raise typer.Exit(code)

@@ -204,6 +204,17 @@ def test_several_maps_of_an_image_stand_side_by_side():
     assert [len(ax.texts) for ax in second] == [0, 0, 1]  # A map that is negative everywhere says so.
 
 
+def test_a_long_title_is_wrapped_within_the_figure():
+    name = "a scan whose name goes on and on_" * 4 + ".png"
+    figure = maps_figure(uniform(2, 12, 16, 3), {"a": uniform(2, 12, 16)}, names=[name, "b.png"])
+    figure.draw_without_rendering()
+    long, short = (part._suptitle for part in figure.subfigs)
+    assert "".join(long.get_text().split()) == "".join(name.split()) and short.get_text() == "b.png"
+    for title, part in ((long, figure.subfigs[0]), (short, figure.subfigs[1])):
+        box = title.get_window_extent()
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y0 >= part.axes[0].get_window_extent().y1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

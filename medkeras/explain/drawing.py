@@ -1,5 +1,6 @@
 """What the figures of explanations have in common: panels, overlays and outlines on planes of an image."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 LESION = "#00C896"
 CELL = 1.7  # Inches per panel.
+LETTER, LINE = 0.075, 0.15  # Inches of a title's letters and lines.
 
 # A panel: its title, and what draws one plane of it.
 Panel = tuple[str, Callable[["Axes", Plane], None]]
@@ -178,10 +180,13 @@ def figure_of(rows: Sequence[Row], shape: Sequence[int], appearance: Appearance)
 
     spacing = appearance.spacing_of(len(shape))
     height = sum(relative_heights(rows[0][2], shape, spacing))
-    size = CELL * len(rows[0][1]) + 0.3, len(rows) * (CELL * height + 0.6)
+    width = CELL * len(rows[0][1]) + 0.3
+    titles = [textwrap.wrap(title, int(width / LETTER)) for title, _, _ in rows]
+    size = width, len(rows) * (CELL * height + 0.45 + LINE * max(1, *map(len, titles)))
     figure = Figure(figsize=size, layout="constrained")
-    for part, (title, panels, planes) in zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows, strict=True):
-        part.suptitle(title, x=0.01, ha="left", fontsize=9)
+    parts = np.atleast_1d(figure.subfigures(len(rows), 1))
+    for part, lines, (_, panels, planes) in zip(parts, titles, rows, strict=True):
+        part.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, parse_math=False)
         _draw_panels(part, panels, planes, shape, spacing)
     return figure
 
@@ -197,6 +202,6 @@ def _draw_panels(
             draw(ax, plane)
             frame(ax, plane, shape, spacing)
             if plane is planes[0]:
-                ax.set_title(title, fontsize=8)
+                ax.set_title(title, fontsize=8, parse_math=False)  # A dollar in a name begins no formula.
         if plane.name:
             row[0].set_ylabel(f"{plane.name} {plane.index}", fontsize=7)

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from medkeras.evaluation import Interval, compare
 from medkeras.tasks import is_multilabel
+from pipelines.figure_files import save_figure
 from pipelines.interval_figures import MEASURES, differences_figure
 from pipelines.jobs.predictions import Predictions, read_predictions
-from pipelines.run_folder import RunFolder, atomic_path
+from pipelines.run_folder import RunFolder
 
 
 def compare_runs(
@@ -73,8 +74,7 @@ def compare_runs(
     table = pd.DataFrame(found["measures"]).T.rename_axis("measure").reset_index()
     target.write_text("comparison.csv", table.to_csv(index=False))
     names = _names(one, other)
-    with atomic_path(target / "figures/differences.png") as temporary:
-        differences_figure(found, first=names[0], second=names[1]).savefig(temporary, dpi=120)
+    save_figure(differences_figure(found, first=names[0], second=names[1]), target / "figures/differences.png")
     _print(console, found, names, target)
     return found
 

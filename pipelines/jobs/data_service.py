@@ -10,6 +10,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from medkeras.version import __version__
+from pipelines.console import PlainConsole
 from pipelines.memory import keep_freed_memory
 from pipelines.ports import check_free
 
@@ -42,7 +43,7 @@ def serve(
         ...
         ValueError: `dispatcher` must be host:port. Received: dispatcher='nowhere'
     """
-    console = console or Console()
+    console = console or PlainConsole()
     if not 0 <= port < 2**16:
         raise ValueError(f"`port` must be in [0, 65535]. Received: port={port}")
     check_free(port)

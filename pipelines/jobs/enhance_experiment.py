@@ -15,12 +15,12 @@ from medkeras.evaluation import Interval, bootstrap_all
 from medkeras.evaluation.measures import RANKINGS, headline, rank_classes
 from medkeras.super_resolution.attention_guided import Upscaler
 from pipelines.decode import read_image
+from pipelines.figure_files import save_figure
 from pipelines.jobs.answers import predict_records
 from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.enhance import Enhancement, enhance_run, open_upscaler
 from pipelines.jobs.enhance_files import as_float, as_stored
 from pipelines.jobs.enhance_quality import described, restoration, self_similarity
-from pipelines.jobs.evaluate import save_figure
 from pipelines.jobs.train import train
 from pipelines.jobs.trained import load_model
 from pipelines.records import Records

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medkeras.explain import resize_maps
+from pipelines.figure_files import save_figure
 from pipelines.jobs.enhance_files import as_float, write_png
-from pipelines.jobs.evaluate import save_figure
 from pipelines.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """Evaluation: how good a run is on images it has not seen, at the threshold that validation froze."""
 
 import os
-import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from medkeras.evaluation import Interval, evaluate, worst_errors
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines import figures, interval_figures, sureness_figures
+from pipelines.figure_files import save_figure
 from pipelines.jobs.answers import Answers, Sampling
 from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.events import Event, events
@@ -31,7 +31,7 @@ from pipelines.jobs.uncertainty import (
     wrong,
 )
 from pipelines.records import SPLITS, Records
-from pipelines.run_folder import RunFolder, atomic_path
+from pipelines.run_folder import RunFolder
 from pipelines.splits import label_names
 
 SAID = ("auc", "average_precision", "accuracy")
@@ -139,12 +139,6 @@ def evaluate_run(
     save_figure(history, target / "figures/history.png")
     _print(console, metrics, tables, target)
     return metrics
-
-
-def save_figure(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a figure whole, or not at all."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
 
 
 def _other_records(config: TrainConfig, data: str, split: str | None, options: dict[str, Any]) -> Records:

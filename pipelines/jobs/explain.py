@@ -28,9 +28,10 @@ from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
 from pipelines.callbacks import bar
 from pipelines.decode import fit
+from pipelines.figure_files import save_figure
 from pipelines.jobs.boxes import AXES, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_inputs
-from pipelines.jobs.evaluate import check_classes, save_figure
+from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
 from pipelines.jobs.shown import expert_mask, proportioned
 from pipelines.jobs.target import find_target, target_name, targets_of

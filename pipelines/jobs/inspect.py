@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras.tasks import is_multilabel
+from pipelines.console import PlainConsole
 from pipelines.contact_sheet import contact_sheet
 from pipelines.decode import find_unreadable, stored_shapes
 from pipelines.duplicates import find_duplicates
+from pipelines.figure_files import save_figure
 from pipelines.leakage import described, find_leaks, summary
 from pipelines.load import open_records
 from pipelines.records import SPLITS, Records
@@ -61,7 +63,7 @@ def inspect(
         >>> len(records)
         30
     """
-    console = console or Console()
+    console = console or PlainConsole()
     if out is not None and not str(out).lower().endswith(".png"):
         raise ValueError(f"`out` must be a PNG file. Received: out={out}")
     records = open_records(source, task=task, preprocess=preprocess, on_error="skip", **source_options)
@@ -82,8 +84,8 @@ def inspect(
     if duplicates is not None:
         _look_for_duplicates(readable, splits or {"": readable}, duplicates, console)
     if out is not None:
-        with console.status("Drawing the contact sheet"), atomic_path(out) as temporary:
-            contact_sheet(readable, per_class=per_class, seed=seed).savefig(temporary, dpi=150)
+        with console.status("Drawing the contact sheet"):
+            save_figure(contact_sheet(readable, per_class=per_class, seed=seed), out, dpi=150)
         console.print(f"contact sheet: {out}", markup=False, soft_wrap=True)
     return readable
 

@@ -20,9 +20,10 @@ from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.callbacks import bar
 from pipelines.decode import fit
+from pipelines.figure_files import save_figure
 from pipelines.jobs.boxes import box_columns, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.evaluate import check_classes, save_figure
+from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.shown import proportioned
 from pipelines.jobs.target import OWN, find_target, target_name, targets_of
 from pipelines.jobs.trained import load_calibrated
