@@ -164,6 +164,16 @@ def test_maps_are_of_the_class_that_is_asked_for(run, report, target, name):
     assert found["maps"]["attention"]["iou"] == report["maps"]["attention"]["iou"]
 
 
+def test_explanations_of_a_target_take_its_thresholds(tmp_path):
+    run = make_run(tmp_path / "run", attending())
+    run.write_json("localization_of_healthy/localization.json", {"maps": {"evidence_map": {"threshold": 1.0}}})
+    for target in ("healthy", "lesion"):
+        written = explain_run(run.path, samples=2, method="hires_cam", target=target)
+        assert {path.parent for path in written} == {run / f"explain_hires_cam_of_{target}"}
+    assert (pd.read_csv(run / "explain_hires_cam_of_healthy/boxes.csv")["score"] == 1).all()
+    assert not (run / "explain_hires_cam_of_lesion/boxes.csv").exists()
+
+
 def test_pictures_name_the_class_and_targets_must_be_classes(run, tmp_path, capsys, monkeypatch):
     titles = []
     monkeypatch.setattr(job, "localization_figure", lambda _, found, **__: titles.append(list(found)) or Figure())

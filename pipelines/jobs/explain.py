@@ -34,7 +34,7 @@ from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_i
 from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
 from pipelines.jobs.shown import expert_mask, proportioned
-from pipelines.jobs.target import find_target, target_name, targets_of
+from pipelines.jobs.target import find_target, of_target, target_name, targets_of
 from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
@@ -89,7 +89,8 @@ def explain_run(
         run: A run folder.
         inputs: Image files, folders and `.npz` files; by default a sample of the run's test split, whose true
             classes and lesion masks are then drawn too.
-        out: Folder to write to; `explain/` in the run by default, `explain_<method>/` with a method.
+        out: Folder to write to; `explain/` in the run by default, `explain_<method>/` with a method, and
+            `explain_<method>_of_<target>/` with a target.
         data: Another source to sample from, with the same classes.
         samples: Number of images to sample, at least 1.
         seed: Seed of the sample, of the receptive fields' noise, and of the shuffling and the random maps of
@@ -129,9 +130,10 @@ def explain_run(
             else _sample(folder, model, data, samples, seed)
         )
     asked = Asked(method, found, targets_of(records, found))
-    out = folder / (f"explain_{method}" if method else "explain") if out is None else pathlib.Path(out)
+    of = of_target(target_name(model, found))
+    out = folder / ((f"explain_{method}" if method else "explain") + of) if out is None else pathlib.Path(out)
     appearance = appearance or Appearance()
-    written = _explain_records(model, records, out, _thresholds(folder), asked, appearance, not inputs, console)
+    written = _explain_records(model, records, out, _thresholds(folder, of), asked, appearance, not inputs, console)
     if faithfulness:
         with console.status("Measuring how far the maps can be trusted"):
             written.append(_write_faithfulness(model, records, out, asked, seed=seed, console=console))
@@ -182,9 +184,9 @@ def _sample(run: RunFolder, model: ImageClassifier, data: str | None, samples: i
     return records.select(np.sort(order[:samples]))
 
 
-def _thresholds(run: RunFolder) -> dict[str, float]:
-    """Returns the threshold that `medkeras localize` chose for each map, none before it ran."""
-    name = "localization/localization.json"
+def _thresholds(run: RunFolder, of: str) -> dict[str, float]:
+    """Returns the threshold that `medkeras localize` chose for each map of the same target, none before it ran."""
+    name = f"localization{of}/localization.json"
     if not (run / name).is_file():
         return {}
     return {point: found["threshold"] for point, found in run.read_json(name)["maps"].items()}

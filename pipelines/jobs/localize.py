@@ -25,7 +25,7 @@ from pipelines.jobs.boxes import box_columns, box_rows, file_name
 from pipelines.jobs.config import TrainConfig, load_split, open_like
 from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.shown import proportioned
-from pipelines.jobs.target import OWN, find_target, target_name, targets_of
+from pipelines.jobs.target import OWN, find_target, of_target, target_name, targets_of
 from pipelines.jobs.trained import load_calibrated
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
@@ -216,9 +216,7 @@ def _asked(model: ImageClassifier, maps: Sequence[str], target: str | int | None
 
 def _default_folder(run: RunFolder, records: Records, report: dict[str, Any]) -> pathlib.Path:
     """Returns where results go by default: mirrored maps and those of a target have a folder of their own."""
-    name = "localization_mirrored" if report["mirrored"] else "localization"
-    if report["target"] is not None:
-        name += f"_of_{file_name(report['target'].replace('/', '_'))}"
+    name = ("localization_mirrored" if report["mirrored"] else "localization") + of_target(report["target"])
     return run / name if report["split"] == "test" else run / "evaluations" / file_name(records.name) / name
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
+from pipelines.jobs.boxes import file_name
 from pipelines.records import Records
 
 OWN = "label"  # The word for the label of each image; a class of this name goes before it.
@@ -50,6 +51,16 @@ def find_target(model: ImageClassifier, target: str | int | None, *, labelled: b
 def target_name(model: ImageClassifier, target: str | int | None) -> str | None:
     """Returns the name of the class that `find_target` found, `label`, or None for the most probable."""
     return target if target in (None, OWN) else model.class_names[target]
+
+
+def of_target(name: str | None) -> str:
+    """Returns how the name of a folder ends that holds maps of a class, see `target_name`.
+
+    Example:
+        >>> of_target("mass/benign"), of_target(None)
+        ('_of_mass_benign', '')
+    """
+    return "" if name is None else f"_of_{file_name(name.replace('/', '_'))}"
 
 
 def targets_of(records: Records, target: str | int | None) -> np.ndarray | None:
