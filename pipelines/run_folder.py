@@ -101,8 +101,16 @@ class RunFolder:
         return self.write_text(name, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """Reads a JSON file of the run."""
-        return json.loads((self / name).read_text())
+        """Reads a JSON file of the run.
+
+        Raises:
+            OSError: If there is none.
+            ValueError: If it is damaged.
+        """
+        try:
+            return json.loads((self / name).read_text())
+        except ValueError as error:
+            raise ValueError(f"Cannot read {self / name}: {error}") from error
 
     def write_config(self, config: dict[str, Any]) -> pathlib.Path:
         """Writes `config.yaml`."""
@@ -123,10 +131,18 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: If there is none.
+            ValueError: If it is damaged.
         """
-        if not (self / "config.yaml").is_file():
+        path = self / "config.yaml"
+        if not path.is_file():
             raise FileNotFoundError(f"No config.yaml in the run folder. Received: {self.path}")
-        return yaml.safe_load((self / "config.yaml").read_text())
+        try:
+            config = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"Cannot read {path}: it must hold settings. Received: {type(config).__name__}")
+        return config
 
 
 def _finite(value: Any) -> Any:

@@ -191,6 +191,20 @@ def test_opacity_and_contours():
     )
 
 
+def test_any_map_and_any_image_can_be_drawn():
+    values = np.linspace(-1, 2, 16).reshape(1, 4, 4)
+    values[0, 0, 1] = np.nan
+    values[0, 0, 2] = np.inf
+    image = uniform(1, 4, 4, 2)
+    figure = maps_figure(image, {"a": values}, appearance=Appearance(contours=(0.8, 0.3)))
+    whole, laid = (ax.images[-1] for ax in figure.subfigs[0].axes)
+    np.testing.assert_allclose(whole.get_array(), image[0].mean(axis=-1))  # Neither grey nor of colours.
+    expected = np.maximum(values[0], 0) / 2
+    expected[0, :3] = 0
+    np.testing.assert_allclose(laid.get_array(), expected)
+    assert [line.levels.tolist() for line in figure.subfigs[0].axes[1].collections] == [[0.3, 0.8]]
+
+
 def test_several_maps_of_an_image_stand_side_by_side():
     images, mask = uniform(2, 12, 16, 3), np.zeros((12, 16), bool)
     mask[3:6, 4:9] = True

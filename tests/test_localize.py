@@ -219,6 +219,11 @@ def test_the_figure_cuts_a_volume_through_its_lesion():
     (part,) = np.atleast_1d(localization_figure(uniform(1, 8, 10, 12, 1), {"map": found}, masks=[mask]).subfigs)
     assert len(part.axes) == 6
     assert [ax.get_ylabel() for ax in part.axes[::2]] == ["axial 6", "coronal 2", "sagittal 10"]
+    values = np.zeros((1, 8, 10, 12))
+    values[0, 3, 8, 1], values[0, 0, 0, 0] = 1, np.nan
+    found = mark_regions(values, point="attention")
+    (part,) = np.atleast_1d(localization_figure(uniform(1, 8, 10, 12, 1), {"map": found}).subfigs)
+    assert [ax.get_ylabel() for ax in part.axes[::2]] == ["axial 3", "coronal 8", "sagittal 1"]
 
 
 @pytest.mark.parametrize(
