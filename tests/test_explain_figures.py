@@ -1,5 +1,6 @@
 """Figures of explanations: what is drawn, where, and on which scale."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -137,6 +138,9 @@ def test_a_volume_is_cut_through_the_maximum_or_the_last_fixation():
         "coronal 7",
         "sagittal 4",
     ]
+    asked = dataclasses.replace(told, method="occlusion", maps=np.roll(told.class_map, (1, 1), axis=(1, 3)))
+    labels = [ax.get_ylabel() for ax in explanation_figure(asked).subfigs[0].axes]
+    assert [label for label in labels if label] == ["axial 3", "coronal 7", "sagittal 5"]
     silent = explanation((8, 10, 12), count=1, class_map=np.zeros((1, 8, 10, 12), "float32"))
     first = np.rint(silent.fixations.places[0, -1, 0]).astype(int)
     assert explanation_figure(silent).subfigs[0].axes[0].get_ylabel() == f"axial {first}"

@@ -23,6 +23,7 @@ from medkeras.explain import (
     saliency_maps,
 )
 from medkeras.explain.mirrored import mirrored_mean
+from medkeras.explain.native import attention_points
 from medkeras.explain.regions import is_of_class
 
 RNG = np.random.default_rng(0)
@@ -139,6 +140,12 @@ def test_an_attention_of_several_points_is_a_map():
     images = uniform(2, 64, 64, 3)
     wanted = native_attention(hemf, images)
     np.testing.assert_array_equal(saliency_maps(hemf, images, point="native_attention"), wanted)
+    # Every point counts alike, whatever its scale: each is divided by its mean.
+    parts = [saliency_maps(hemf, images, point=name) for name in attention_points(hemf)]
+    means = [part.mean(axis=(1, 2), keepdims=True) for part in parts]
+    assert len(parts) > 1 and np.ptp([mean.min() for mean in means]) > 1e-3
+    twin = np.mean([part / mean for part, mean in zip(parts, means, strict=True)], axis=0)
+    np.testing.assert_allclose(wanted, twin, rtol=1e-4)
 
 
 def centre_of_influence(model, name, cell):
