@@ -16,7 +16,7 @@ def uniform(*shape):
     return RNG.uniform(size=shape).astype("float32")
 
 
-def cam_model(shape, classes=3):
+def cam_model(shape, classes=3, task=None):
     """Convolution, global mean, linear head: the one case in which the class map is known in closed form."""
     image, x = image_input(shape, "none")
     conv = keras.layers.Conv2D if len(shape) == 3 else keras.layers.Conv3D
@@ -27,7 +27,7 @@ def cam_model(shape, classes=3):
         logits=logits,
         image_shape=shape,
         num_classes=classes,
-        task=None,
+        task=task,
         class_names=None,
         normalization="none",
         explain_points={"features": ExplainPoint(features, Grid(), "the convolution")},

@@ -3,13 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from gradient_checks import cam_model
+from gradient_checks import cam, cam_model
 from small_models import small
 
 import medkeras
 from medkeras.explain import (
     attention_rollout,
     class_map,
+    evidence_map,
     explain,
     explanation_maps,
     grad_cam_plus_plus,
@@ -44,6 +45,12 @@ def test_class_maps_of_a_linear_head_are_known(shape):
         expected = (features * weights).sum(axis=-1)
         expected /= expected.max(axis=places, keepdims=True)
         np.testing.assert_allclose(method(model, images, target=1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("task", "contrast"), [("multiclass", 1), ("multilabel", 0)])
+def test_evidence_is_against_the_other_classes_but_not_against_other_labels(task, contrast):
+    model, images = cam_model((6, 7, 2), task=task), uniform(3, 6, 7, 2)
+    np.testing.assert_allclose(evidence_map(model, images, target=1), cam(model, images, [1] * 3, contrast), atol=1e-5)
 
 
 def test_integrated_gradients_share_out_the_whole_rise():

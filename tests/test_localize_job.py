@@ -16,6 +16,7 @@ from untrained_run import write_run
 
 import medkeras
 from medkeras.evaluation import choose_operating_point, choose_threshold, image_scores, pointing_game, random_head_iou
+from medkeras.evaluation.localization import mean_interval
 from medkeras.explain import saliency_maps
 from medkeras.explain.maps import activations
 from medkeras.models import two_stage
@@ -98,6 +99,9 @@ def test_the_report_is_that_of_the_parts(run, report):
             interval = found[measure]
             assert interval["value"] == pytest.approx(rows[measure].mean(), abs=1e-5)
             assert interval["low"] <= interval["value"] <= interval["high"]
+        grouped = mean_interval(scores, groups=rows["patient"], seed=0).to_dict()
+        assert found["iou"] == pytest.approx(grouped, abs=1e-6)
+    assert report["patients"] == records.table["patient"].nunique() < len(records)
 
 
 def test_the_published_score_is_over_all_images(run, report):
