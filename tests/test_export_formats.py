@@ -19,7 +19,10 @@ from medkeras.export import (
     export_saved_model,
     load_interpreter,
     operators,
+    parity,
 )
+from medkeras.export.parity import keras_outputs
+from medkeras.models import ImageClassifier
 
 tf = pytest.importorskip("tensorflow")
 MODELS = {
@@ -218,6 +221,30 @@ def test_compare_sees_other_weights(exported):
     by_size = np.abs(a["logits"] - b["logits"]) / np.maximum(1, np.abs(a["logits"]))
     assert report["logits"]["max"] == pytest.approx(by_size.max())
     assert report["probabilities"]["mean"] == pytest.approx(np.abs(a["probabilities"] - b["probabilities"]).mean())
+
+
+def test_a_model_that_amplifies_rounding_is_compared_with_itself(monkeypatch):
+    image = keras.Input((4, 4, 1))
+    waves = keras.ops.sin(1e4 * keras.ops.mean(image, axis=(1, 2)))
+    logits = keras.ops.concatenate([waves, -waves], axis=-1)
+    named = {"task": None, "class_names": None, "normalization": "none", "explain_points": {}}
+    model = ImageClassifier(inputs=image, logits=logits, image_shape=(4, 4, 1), num_classes=2, **named)
+
+    def serve_rounded(ulps):
+        shifts = np.random.default_rng(5)
+        monkeypatch.setattr(
+            parity,
+            "_saved_model_outputs",
+            lambda _, x: keras_outputs(model, (x * (1 + shifts.choice([-ulps, ulps], x.shape) * 2**-24)).astype("f4")),
+        )
+
+    x = np.random.default_rng(0).uniform(size=(8, 4, 4, 1)).astype("float32")
+    serve_rounded(1)
+    report = compare(model, x, saved_model="unused")
+    assert 1e-5 < report["saved_model"]["probabilities"]["max"] <= 2 * report["rounding"]["probabilities"]["max"] < 1e-2
+    serve_rounded(100)
+    with pytest.raises(ValueError, match="to 1e-05. Received: probabilities that differ by .* by rounding"):
+        compare(model, x, saved_model="unused")
 
 
 def test_compare_sees_a_broken_export(exported, monkeypatch):
