@@ -21,6 +21,7 @@ from pipelines.jobs.config import TrainConfig, load_data, load_split
 from pipelines.jobs.export import export_run
 from pipelines.jobs.export_bounds import parse_bounds
 from pipelines.jobs.export_files import ExportFiles
+from pipelines.jobs.export_table import show_export
 from pipelines.jobs.model_store import next_version, published
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.signatures import choose_signatures
@@ -231,3 +232,14 @@ def test_a_folder_without_the_right_to_write_is_refused(run, tmp_path, monkeypat
     monkeypatch.setattr(model_store.os, "access", lambda path, mode: False)
     with pytest.raises(ValueError, match="can be written. Received: "):
         export_run(run.path, tmp_path)
+
+
+def test_a_model_that_amplifies_rounding_is_said_to(tmp_path):
+    parts = {"probabilities": {"max": 4e-4}, "logits": {"max": 2e-3}}
+    parity = {"samples": 2, "litert": parts | {"bound": 1e-4, "agreement": 1.0}, "rounding": parts}
+    console = Console(file=io.StringIO(), width=200)
+    show_export(console, {"litert": tmp_path / "model.tflite"}, parity)
+    assert "its own probabilities change by up to 4.0e-04" in console.file.getvalue()
+    console = Console(file=io.StringIO(), width=200)
+    show_export(console, {"litert": tmp_path / "model.tflite"}, {k: v for k, v in parity.items() if k != "rounding"})
+    assert "rounding" not in console.file.getvalue()

@@ -21,6 +21,13 @@ def show_export(console: Console, written: Mapping[str, pathlib.Path], parity: M
     """
     if plain := [form for form in written if form in BOUNDS]:
         console.print(_plain_table(plain, parity))
+        if "rounding" in parity:
+            moves = parity["rounding"]["probabilities"]["max"]
+            console.print(
+                "This model amplifies rounding: with each pixel moved to the next float32 number its own "
+                f"probabilities change by up to {moves:.1e}, and no file can be closer than that.",
+                style="yellow",
+            )
     if quantized := [form for form in written if form in QUANTIZED_BOUNDS]:
         console.print(_quantized_table(quantized, parity["quantized"]))
     for form, path in written.items():
