@@ -25,8 +25,8 @@ def rematerialize(model: keras.Model) -> float:
         model: A built functional model.
 
     Returns:
-        The share of its activations that a step then keeps at once, as estimated from the sizes of tensors, in (0, 1];
-        1 where the graph is too short to save any.
+        The share of its activations that a step then keeps at once, in (0, 1], by the sizes of the tensors between
+        layers alone; 1 where the graph is too short to save any. What a process saves is less, see `docs/results.md`.
 
     Raises:
         ValueError: If the model is not functional.

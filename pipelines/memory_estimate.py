@@ -9,8 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from medkeras.rematerialization import kept_share
-
 # Operations whose result is their input, or no tensor of the image's size.
 FREE = {"Const", "Placeholder", "ReadVariableOp", "Identity", "Reshape", "ExpandDims", "Squeeze", "Shape", "NoOp"}
 CGROUP = pathlib.Path("/sys/fs/cgroup")  # Of the second version, as containers have it.
@@ -58,7 +56,8 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimates what a step of training takes, from the sizes of all tensors in the model's graph.
 
-    It is an estimate: libraries take room to work in, and some tensors are freed before the backward pass.
+    It is an estimate: libraries take room to work in, and some tensors are freed before the backward pass. What
+    gradient checkpointing saves is not taken off.
 
     Args:
         model: A functional model.
@@ -82,7 +81,7 @@ def estimate_memory(
         weights=_bytes_of(model.variables),
         gradients=_bytes_of(model.trainable_variables),
         optimizer=_bytes_of(optimizer.variables) if optimizer else 0,
-        activations=round(kept_share(model) * passes * sum(_results(model, batch_size, known))),
+        activations=passes * sum(_results(model, batch_size, known)),
     )
 
 

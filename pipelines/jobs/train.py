@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras.models import ImageClassifier
+from medkeras.rematerialization import kept_share
 from pipelines.averaging import ValidateAveraged
 from pipelines.callbacks import EpochLines, bar
 from pipelines.checkpointing import Checkpoints, Progress
@@ -172,7 +173,8 @@ def _say_memory(
         return
     passes = 1 + len(getattr(training, "views", ()))
     found = estimate_memory(model, batch_size=batch_size, optimizer=training.optimizer, passes=passes)
-    console.print(f"memory, as estimated: {found}", **PLAIN)
+    saved = ", less what gradient checkpointing saves" if kept_share(model) < 1 else ""
+    console.print(f"memory, as estimated: {found}{saved}", **PLAIN)
     free = None if tf.config.list_physical_devices("GPU") else free_memory()
     if free is not None and found.step * distribution.replicas > free:
         console.print(
