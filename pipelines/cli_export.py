@@ -25,7 +25,8 @@ def export(
         list[str] | None,
         typer.Option(
             "--bound",
-            help="What a quantised file must hold to: litert-int8.agreement=0.9; also logits, auc_loss and map.",
+            help="What a file must hold to, e.g. litert.probabilities=1e-3 or litert-int8.agreement=0.9; also logits, "
+            "map and auc_loss.",
         ),
     ] = None,
     two_stage: options.TwoStage = None,

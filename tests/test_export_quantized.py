@@ -7,8 +7,8 @@ from export_models import GlimpseNet, images, randomize
 
 from medkeras.evaluation.measures import named_measure
 from medkeras.export import LiteRTModel, check_builtin, compare_quantized, export_litert
+from medkeras.export.bounds import merge_bounds
 from medkeras.export.litert import PRECISIONS
-from medkeras.export.quantized import quantized_bounds
 from medkeras.export.saved_model import export_saved_model
 
 pytest.importorskip("tensorflow")
@@ -85,13 +85,22 @@ def test_ranges_come_from_the_representative_images(net, data, files, tmp_path):
 
 def test_a_missed_bound_is_named(net, data, files):
     x, labels = data
-    for name, bounds, words in (
-        ("litert-float16", {"logits": 1e-9}, "have logits of at most 1e-09. Received: "),
-        ("litert-int8", {"agreement": 1.1, "auc_loss": 1.0}, "have agreement of at least 1.1. Received: "),
-        ("litert-full-int8", {"agreement": 0.0, "auc_loss": -1.0}, "have auc_loss of at most -1. Received: "),
+    other = randomize(type(net).from_config(net.get_config()), seed=1)
+    logits = np.asarray(other(x, training=False))
+    own = (logits[:, 1] - logits[:, 0] > np.median(logits[:, 1] - logits[:, 0])).astype(int)  # It ranks these rightly.
+    for model, truth, name, bounds, words in (
+        (net, labels, "litert-float16", {"logits": 1e-9}, "logits within 1e-09 of Keras. Received: logits="),
+        (
+            other,
+            own,
+            "litert-int8",
+            {"agreement": 1.0, "auc_loss": 1.0},
+            "agreement of at least 1. Received: agreement=",
+        ),
+        (other, own, "litert-full-int8", {"agreement": 0.0, "auc_loss": 0.0}, "auc_loss of at most 0. Received: auc_l"),
     ):
-        with pytest.raises(ValueError, match=f"The {name} export must {words}"):
-            compare_quantized(net, x, labels, {name: files[name]}, bounds={name: bounds})
+        with pytest.raises(ValueError, match=f"The {name} export must have {words}"):
+            compare_quantized(model, x, truth, {name: files[name]}, bounds={name: bounds})
     alone = compare_quantized(
         net,
         x[:4],
@@ -118,13 +127,18 @@ def test_bad_input_is_named(net, data, files, tmp_path):
                     r"images.shape=\(2, 8, 16, 1\)",
                 ),
                 (iter(data[0]), "images of type"),
-                (np.full_like(data[0][:2], np.nan), "finite numbers. Received: NaN or infinity"),
+                (np.full_like(data[0][:2], np.nan), r"in \[0, 1\]. Received: images from nan"),
             )
         ),
         (lambda: compare_quantized(net, data[0][:, :8], data[1], {}), r"images.shape=\(24, 8, 16, 1\)"),
         (lambda: compare_quantized(net, *data, {"litert": "a"}), "Received: 'litert'"),
         (lambda: compare_quantized(net, *data, {}, bounds=LOOSE), "Received: a bound of 'litert-int8'"),
-        (lambda: quantized_bounds(["litert-int8"], {"litert-int8": {"auc": 1}}), "Received: 'auc'"),
+        (lambda: merge_bounds(["litert-int8"], {"litert-int8": {"auc": 1}}), "Received: 'auc'"),
+        (lambda: merge_bounds(["litert-int4"]), "Received: 'litert-int4'"),
+        (lambda: merge_bounds(["litert"], {"litert": {"auc_loss": 0.1}}), "Received: 'auc_loss'"),
+        (lambda: merge_bounds(["litert"], {"litert": {"probabilities": -1e-4}}), "Received: probabilities=-0.0001"),
+        (lambda: merge_bounds(["onnx"], {"onnx": {"logits": np.nan}}), r"must be >= 0. Received: logits=nan"),
+        (lambda: merge_bounds(["onnx"], {"onnx": {"agreement": 1.1}}), r"in \[0, 1\]. Received: agreement=1.1"),
     ):
         with pytest.raises(ValueError, match=words) as raised:
             call()

@@ -5,16 +5,18 @@ from typing import Any
 
 import numpy as np
 
+SLACK = 1e-3  # What resizing or another decoder may leave beyond [0, 1].
+
 
 def model_images(images: Any, shape: Sequence[int]) -> np.ndarray:
     """Returns images as float32 in one block of memory.
 
     Args:
-        images: Numbers, `(batch, *shape)`.
+        images: Numbers in [0, 1], `(batch, *shape)`.
         shape: Of one image.
 
     Raises:
-        ValueError: If they are no numbers, none, or of another shape.
+        ValueError: If they are no numbers, none, of another shape, or not in [0, 1].
 
     Example:
         >>> model_images([[0, 1]], (2,)).tolist()
@@ -31,6 +33,8 @@ def model_images(images: Any, shape: Sequence[int]) -> np.ndarray:
         raise ValueError(f"{rule}. Received: images of type {type(images).__name__}") from error
     if len(found) == 0 or found.shape[1:] != tuple(shape):
         raise ValueError(f"{rule}. Received: images.shape={np.shape(images)}")
+    if not (found.min() >= -SLACK and found.max() <= 1 + SLACK):  # Not so either where there is a NaN.
+        raise ValueError(f"`images` must be in [0, 1]. Received: images from {found.min():g} to {found.max():g}")
     return found
 
 
@@ -38,7 +42,7 @@ def batches(images: Any, shape: Sequence[int], size: int) -> list[np.ndarray]:
     """Returns images in batches of a size, the last one smaller where it must be.
 
     Args:
-        images: Numbers, `(batch, *shape)`.
+        images: Numbers in [0, 1], `(batch, *shape)`.
         shape: Of one image.
         size: Images per batch.
 
@@ -46,7 +50,7 @@ def batches(images: Any, shape: Sequence[int], size: int) -> list[np.ndarray]:
         ValueError: As `model_images`, or if the size is no positive integer.
 
     Example:
-        >>> [len(batch) for batch in batches([[0], [1], [2]], (1,), 2)]
+        >>> [len(batch) for batch in batches([[0], [1], [0]], (1,), 2)]
         [2, 1]
     """
     if not isinstance(size, int) or size < 1:

@@ -84,7 +84,7 @@ def export_litert(
         saved = model if isinstance(model, (str, os.PathLike)) else export_edge_source(model, folder)
         signatures = source_signatures(saved)
         if precision == "full-int8":
-            representative = _finite_images(representative, source_shape(saved))
+            representative = model_images(representative, source_shape(saved))
         converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=signatures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         _set_precision(converter, precision, representative, signatures)
@@ -95,14 +95,6 @@ def export_litert(
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(zipfile.ZipInfo(LABELS), described)  # Of a fixed date: the same bytes again.
     return path
-
-
-def _finite_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the images on which ranges are found; on others the converter ends the process."""
-    images = model_images(images, shape)
-    if not np.isfinite(images).all():
-        raise ValueError("full-int8 finds its ranges on images of finite numbers. Received: NaN or infinity")
-    return images
 
 
 def _set_precision(converter: Any, precision: str, representative: Any, signatures: list[str]) -> None:

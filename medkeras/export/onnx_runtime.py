@@ -61,7 +61,8 @@ class OnnxModel:
             `probabilities` and `logits`, float32 `(batch, num_classes)`.
 
         Raises:
-            ValueError: If the images do not have the model's shape, or `batch_size` is no positive integer.
+            ValueError: If the images do not have the model's shape or are not in [0, 1], or `batch_size` is no positive
+                integer.
         """
         parts = [self._session.run(OUTPUTS, {INPUT: batch}) for batch in batches(images, self.image_shape, batch_size)]
         return {name: np.concatenate(values) for name, values in zip(OUTPUTS, zip(*parts, strict=True), strict=True)}

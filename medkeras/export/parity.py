@@ -1,5 +1,6 @@
 """Parity: how far an exported file is from its Keras model on the same images."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,16 +10,14 @@ import numpy as np
 from medkeras import tasks
 from medkeras.explain import saliency_maps
 from medkeras.export.batches import model_images
+from medkeras.export.bounds import PLAIN_BOUNDS, Bounds, check_bounds, merge_bounds, missed
 from medkeras.export.explaining import has_attention
 from medkeras.export.inference import EXPLAIN, INPUT, OUTPUTS, SIGNATURE, float32_model
 from medkeras.export.onnx_runtime import OnnxModel
 from medkeras.export.runtime import LiteRTModel
 from medkeras.models.base import ImageClassifier
 
-CHECKED = ("probabilities", "map")
-BOUNDS = {"saved_model": 1e-5, "litert": 1e-4, "onnx": 1e-4}
 ROUNDING_DRAWS = 4
-ROUNDING_MARGIN = 2  # How much farther another runtime may be than the model is from itself: it rounds in each layer.
 _BATCH = 8
 
 
@@ -29,7 +28,7 @@ def compare(
     saved_model: str | os.PathLike | None = None,
     litert: str | os.PathLike | None = None,
     onnx: str | os.PathLike | None = None,
-    bounds: Mapping[str, float] | None = None,
+    bounds: Bounds | None = None,
 ) -> dict[str, Any]:
     """Compares exported files with the model they were made from.
 
@@ -42,22 +41,21 @@ def compare(
         saved_model: A folder written by `export_saved_model`.
         litert: A file written by `export_litert`.
         onnx: A file written by `export_onnx`.
-        bounds: The largest difference of a probability allowed per format, by default
-            `{"saved_model": 1e-5, "litert": 1e-4, "onnx": 1e-4}`; a quantised LiteRT file needs a wider one. It
-            holds for a LiteRT file's maps too. Logits are reported and not bounded: a trained model can amplify the
-            rounding of another runtime to 1e-4 of a logit. Where a model amplifies rounding beyond the bound, as one
-            that chooses where to look next from what it saw may do, no file in float32 can hold it: the difference
-            may then be twice that by which the model's own answers move when pixels are rounded differently.
+        bounds: What a format must hold to in place of 1e-5 of a probability (`saved_model`), 1e-4 (`litert`, also of
+            its maps) or 1e-4 (`onnx`), see `medkeras.export.bounds.merge_bounds`: `{"litert": {"probabilities":
+            1e-3}}`. Logits are reported and not bounded unless asked: a trained model can amplify the rounding of
+            another runtime to 1e-4 of a logit.
 
     Returns:
         `samples`, and per given format: `probabilities` and `logits`, each with `max` and `mean` absolute
         difference; `agreement`, the share of images with the same decision (top class, or all labels at
-        threshold 0.5); `map`, of a LiteRT file that explains, see `map_differences`; and `bound`. `rounding`, see
-        `rounding_differences`, if a difference is larger than its bound and it was needed.
+        threshold 0.5); `map`, of a LiteRT file that explains, see `map_differences`; and `bounds`. `rounding`, see
+        `rounding_differences`, where a difference is larger than the format's own bound: a model that chooses where
+        to look next from what it saw may enlarge rounding beyond it, and no file in float32 can then hold it.
 
     Raises:
-        ValueError: If there are no images, they have not the model's shape, a bound has an unknown name, or a
-            difference exceeds its bound.
+        ValueError: If there are no images, they have not the model's shape, a bound is unknown or out of range, or a
+            difference exceeds its bound; the message says if the model's own rounding does, too.
 
     Example:
         >>> import tempfile
@@ -69,9 +67,8 @@ def compare(
         >>> report["saved_model"]["agreement"]
         1.0
     """
-    bounds = dict(bounds or {})
-    if unknown := sorted(set(bounds) - set(BOUNDS)):
-        raise ValueError(f"`bounds` has the keys {', '.join(BOUNDS)}. Received: {unknown[0]!r}")
+    paths = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
+    limits = merge_bounds([name for name, path in paths.items() if path is not None], bounds)
     images = model_images(images, model.image_shape)
     expected = keras_outputs(model, images)
     report = {"samples": len(images)}
@@ -83,12 +80,12 @@ def compare(
         report["litert"] |= map_differences(model, images, [edge])[0]
     if onnx is not None:
         report["onnx"] = differences(expected, OnnxModel(onnx).predict(images), model.task)
-    for name, bound in (BOUNDS | bounds).items():
-        if name in report:
-            report[name]["bound"] = bound
-            if any(report[name][part]["max"] > bound for part in CHECKED if part in report[name]):
-                report.setdefault("rounding", rounding_differences(model, images, expected))
-            _check(name, report[name], bound, report.get("rounding", {}))
+    for name, own in limits.items():
+        report[name]["bounds"] = own
+        found = _measures(report[name])
+        if missed(found, PLAIN_BOUNDS[name]):
+            report.setdefault("rounding", rounding_differences(model, images, expected))
+        check_bounds(name, found, own, hint=_rounding_hint(report.get("rounding", {}), own))
     return report
 
 
@@ -180,12 +177,17 @@ def _decision(probabilities: np.ndarray, task: str) -> np.ndarray:
     return probabilities >= 0.5 if tasks.is_multilabel(task) else probabilities.argmax(axis=-1)
 
 
-def _check(name: str, report: dict[str, Any], bound: float, rounding: Mapping[str, Mapping[str, float]]) -> None:
-    for part in CHECKED:
-        found = report[part]["max"] if part in report else 0.0
-        own = rounding.get(part, {"max": 0.0})["max"]
-        if not found <= max(bound, ROUNDING_MARGIN * own):
-            raise ValueError(
-                f"The {name} export must agree with Keras to {bound:g}. Received: {part} that differ by {found:.3g}"
-                + (f", {own:.3g} of it by rounding" if own else "")
+def _measures(report: Mapping[str, Any]) -> dict[str, float | None]:
+    largest = {part: report[part]["max"] if part in report else None for part in ("probabilities", "logits", "map")}
+    return {**largest, "agreement": report["agreement"]}
+
+
+def _rounding_hint(rounding: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float]) -> str:
+    """Says so if a model differs from itself by more than a bound allows."""
+    for part, own in rounding.items():
+        if own["max"] > bounds.get(part, math.inf):
+            return (
+                f"; Keras's own {part} move by up to {own['max']:.3g} when each pixel moves to the next float32 "
+                "number, so no file can hold this bound: widen it knowingly"
             )
+    return ""

@@ -138,8 +138,8 @@ class LiteRTModel:
             float32 `(batch, *image grid)`.
 
         Raises:
-            ValueError: If the images do not have the model's shape, `batch_size` is no positive integer, or the file
-                has no such signature.
+            ValueError: If the images do not have the model's shape or are not in [0, 1], `batch_size` is no positive
+                integer, or the file has no such signature.
         """
         run = self._runner(signature)
         parts = [run(**{INPUT: batch}) for batch in batches(images, self.image_shape, batch_size)]

@@ -11,9 +11,8 @@ import numpy as np
 from rich.console import Console
 
 from medkeras.export import compare, compare_quantized
+from medkeras.export.bounds import BOUNDS, PLAIN_BOUNDS, QUANTIZED_BOUNDS, Bounds, merge_bounds
 from medkeras.export.onnx import check_onnx
-from medkeras.export.parity import BOUNDS
-from medkeras.export.quantized import QUANTIZED_BOUNDS, quantized_bounds
 from medkeras.models import ImageClassifier
 from pipelines.inputs import reading_options
 from pipelines.jobs.config import TrainConfig
@@ -25,7 +24,7 @@ from pipelines.jobs.signatures import choose_signatures
 from pipelines.jobs.trained import load_calibrated, load_trained
 from pipelines.run_folder import RunFolder
 
-KNOWN = (*BOUNDS, *QUANTIZED_BOUNDS)
+KNOWN = tuple(BOUNDS)
 FORMATS = ("saved_model", "litert")  # By default.
 MOST_SAMPLES = 200  # Images on which ranges are found, and on which quantised files are compared.
 
@@ -39,7 +38,7 @@ def export_run(
     formats: Sequence[str] = FORMATS,
     signatures: Sequence[str] | None = None,
     samples: int = 32,
-    bounds: Mapping[str, Mapping[str, float]] | None = None,
+    bounds: Bounds | None = None,
     two_stage: str | None = None,
     console: Console | None = None,
     **source_options: Any,
@@ -65,7 +64,7 @@ def export_run(
         signatures: What the SavedModel answers beside `serving_default`, see `medkeras.export.export_saved_model`; by
             default all that the model and the run's preprocessing allow, and the console says what is left out.
         samples: Images to compare on, of the formats that are not quantised.
-        bounds: What quantised files must hold to, see `medkeras.export.compare_quantized`.
+        bounds: What files must hold to in place of the usual, see `medkeras.export.bounds.merge_bounds`.
         two_stage: A protocol of `medkeras.models.two_stage`: the exported model looks twice, at the whole image and at
             what it attended to, with the operating point of `pipelines.jobs.trained.load_trained`.
         console: Where to print; nothing is printed by default.
@@ -90,7 +89,7 @@ def export_run(
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     run, console = RunFolder(run).open(), console or Console(quiet=True)
-    _check(formats, samples, bounds or {})
+    _check(formats, samples, bounds)
     if name is None:
         name = run.path.resolve().name + ("_two_stage" if two_stage else "")
     store = open_store(to, name)
@@ -116,14 +115,14 @@ def export_run(
     return {"name": name, "version": version, "parity": parity, **{form: str(path) for form, path in written.items()}}
 
 
-def _check(formats: Sequence[str], samples: int, bounds: Mapping[str, Mapping[str, float]]) -> None:
+def _check(formats: Sequence[str], samples: int, bounds: Bounds | None) -> None:
     if not formats or not set(formats) <= set(KNOWN):
         raise ValueError(f"`formats` must be among {', '.join(KNOWN)}. Received: formats={list(formats)}")
     if samples < 1:
         raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
     if "onnx" in formats:
         check_onnx()
-    quantized_bounds([form for form in formats if form in QUANTIZED_BOUNDS], bounds)
+    merge_bounds(formats, bounds)
 
 
 def _model_and_notes(run: RunFolder, protocol: str | None, console: Console) -> tuple[ImageClassifier, dict[str, Any]]:
@@ -143,12 +142,17 @@ def _compare(
     compared: np.ndarray,
     files: dict[str, pathlib.Path],
     images: ExportImages,
-    bounds: Mapping[str, Mapping[str, float]] | None,
+    bounds: Bounds | None,
 ) -> dict[str, Any]:
-    parity = compare(model, compared, **{form: file for form, file in files.items() if form in BOUNDS})
-    if quantized := {form: file for form, file in files.items() if form in QUANTIZED_BOUNDS}:
+    plain, quantized = (
+        {form: file for form, file in files.items() if form in kind} for kind in (PLAIN_BOUNDS, QUANTIZED_BOUNDS)
+    )
+    own = {form: limits for form, limits in (bounds or {}).items() if form in plain}
+    parity = compare(model, compared, **plain, bounds=own)
+    if quantized:
         examples = images.examples(MOST_SAMPLES)
-        parity["quantized"] = compare_quantized(model, *examples, quantized, bounds=bounds)
+        own = {form: limits for form, limits in (bounds or {}).items() if form in quantized}
+        parity["quantized"] = compare_quantized(model, *examples, quantized, bounds=own)
     return parity
 
 

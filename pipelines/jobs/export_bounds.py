@@ -1,10 +1,10 @@
-"""The bounds of quantised files, as a command line writes them."""
+"""The bounds of exported files, as a command line writes them."""
 
 from collections.abc import Sequence
 
 
 def parse_bounds(texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Returns the bounds for `medkeras.export.compare_quantized` that some texts stand for.
+    """Returns the bounds for `medkeras.export.bounds.merge_bounds` that some texts stand for.
 
     Args:
         texts: Each `<format>.<bound>=<number>`.

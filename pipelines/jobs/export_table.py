@@ -7,8 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from medkeras.export.parity import BOUNDS
-from medkeras.export.quantized import QUANTIZED_BOUNDS
+from medkeras.export.bounds import PLAIN_BOUNDS, QUANTIZED_BOUNDS
 
 
 def show_export(console: Console, written: Mapping[str, pathlib.Path], parity: Mapping[str, Any]) -> None:
@@ -19,13 +18,13 @@ def show_export(console: Console, written: Mapping[str, pathlib.Path], parity: M
         written: The path of each format.
         parity: See `pipelines.jobs.export.export_run`.
     """
-    if plain := [form for form in written if form in BOUNDS]:
+    if plain := [form for form in written if form in PLAIN_BOUNDS]:
         console.print(_plain_table(plain, parity))
         if "rounding" in parity:
             moves = parity["rounding"]["probabilities"]["max"]
             console.print(
-                "This model amplifies rounding: with each pixel moved to the next float32 number its own "
-                f"probabilities change by up to {moves:.1e}, and no file can be closer than that.",
+                "Farther from Keras than usual; with each pixel moved to the next float32 number, Keras itself changes "
+                f"its probabilities by up to {moves:.1e}.",
                 style="yellow",
             )
     if quantized := [form for form in written if form in QUANTIZED_BOUNDS]:
@@ -40,7 +39,7 @@ def _plain_table(forms: Sequence[str], parity: Mapping[str, Any]) -> Table:
     for form in forms:
         row = parity[form]
         differences = (_largest(row, part) for part in ("probabilities", "logits", "map"))
-        table.add_row(form, *differences, f"{row['bound']:.0e}", f"{row['agreement']:.1%}")
+        table.add_row(form, *differences, f"{row['bounds']['probabilities']:.0e}", f"{row['agreement']:.1%}")
     return table
 
 
