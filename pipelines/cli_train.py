@@ -139,7 +139,9 @@ def train(
         option(DEVICES, "BatchNorm over the batch of all devices.", "--sync-batch-norm/--no-sync-batch-norm"),
     ] = False,
     precision: Annotated[str, option(DEVICES, "float32, mixed_bfloat16 or mixed_float16.")] = "float32",
-    jit: Annotated[str, option(DEVICES, "Compile the step by XLA: on, off or auto.")] = "auto",
+    jit: Annotated[
+        str, option(DEVICES, "Compile the step by XLA, on each device: on, off, or auto, on one GPU.")
+    ] = "auto",
     save_steps: Annotated[
         int | None, option(OUTPUT, "Save the state after every so many steps too; by default after each epoch.")
     ] = None,

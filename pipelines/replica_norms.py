@@ -58,7 +58,7 @@ def average_statistics(model: keras.Model) -> int:
     """
     norms = _norms(model)
     for statistic in (part for norm in norms for part in (norm.moving_mean, norm.moving_variance)):
-        statistic.assign = functools.partial(_assign_mean, statistic.assign)
+        statistic.assign = functools.partial(_assign_mean, statistic, statistic.assign)
     return len(norms)
 
 
@@ -66,9 +66,10 @@ def _norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def _assign_mean(assign: Callable[[Any], Any], value: Any) -> Any:
+def _assign_mean(statistic: keras.Variable, assign: Callable[[Any], Any], value: Any) -> Any:
     """Assigns a value in a step on several replicas: the mean of what they would assign."""
-    if _replicas() == 1:
+    # In a part of the step that is a pure function the statistic is a tensor; it is assigned once more after it.
+    if _replicas() == 1 or not isinstance(statistic.value, tf.Variable):
         return assign(value)
     return assign(_sum(tf.convert_to_tensor(value)) / _replicas())
 

@@ -99,8 +99,8 @@ def test_what_the_devices_cannot_do_is_refused(monkeypatch, data):
         choose_strategy("multi-worker")
     with pytest.raises(ValueError, match="multiple of their number, 3. Received: batch_size=8"):
         build_training(config(), data, distribution=shared(3))
-    with pytest.raises(ValueError, match="Received: jit='on' with 2 replicas"):
-        build_training(config(jit="on"), data, distribution=shared(2))
+    with pytest.raises(ValueError, match="Received: jit='on' and sync_batch_norm=True with 2 replicas"):
+        build_training(config(jit="on", sync_batch_norm=True), data, distribution=shared(2))
     with pytest.raises(ValueError, match="Received: accumulate=2 with 2 replicas"):
         build_training(config(accumulate=2), data, distribution=shared(2))
     with pytest.raises(ValueError, match="SLURM step.*Received: SLURM_PROCID=3"):

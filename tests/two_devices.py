@@ -11,10 +11,11 @@ import medkeras
 from medkeras.layers import SteadyBatchNorm
 from medkeras.models import registry
 from medkeras.models.dualattendmed.training import AttentionTraining
-from medkeras.rematerialization import rematerialize
+from medkeras.rematerialization import kept_share, rematerialize
 from medkeras.replica_seeds import draw_apart
 from medkeras.tasks import default_loss
-from pipelines.jobs.build import build_training, train_batches, validation
+from pipelines.compiled_replicas import compile_replicas
+from pipelines.jobs.build import build_training, class_weight, train_batches, validation
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.multi_worker import join
 from pipelines.replica_norms import average_statistics, synchronise_norms
@@ -104,41 +105,102 @@ def check_added_losses():
     """What a layer adds to the loss counts once for each device, though they share it and take turns at norms."""
     images, labels = RNG.uniform(size=(6, 3)), RNG.uniform(size=(6, 1))
 
-    def added(devices):
+    def added(devices, prepare):
         keras.utils.set_random_seed(0)
         with devices.strategy.scope():
             norms = [keras.layers.BatchNormalization() for _ in range(2)]
             model = keras.Sequential([keras.Input((3,)), norms[0], Adds(), norms[1], keras.layers.Dense(1)])
-            synchronise_norms(model)
-            model.compile("sgd", "mse")
-        return join(model).fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0).history["loss"][0]
+            model.compile("sgd", "mse", jit_compile=False)
+            prepare(model)
+        data = tf.data.Dataset.from_tensors((images, labels)).repeat(2)
+        return join(model).fit(data, epochs=1, verbose=0).history["loss"][0]
 
-    np.testing.assert_allclose(added(TWO), added(ONE), rtol=1e-12)
+    np.testing.assert_allclose(added(TWO, synchronise_norms), added(ONE, synchronise_norms), rtol=1e-12)
+    np.testing.assert_allclose(added(TWO, compile_replicas), added(TWO, lambda model: None), rtol=1e-12)
+
+
+def trained(devices, **changes):
+    """What a run ends with: weights, the running means of the weights, which are validated, and the history."""
+    config = TrainConfig(**({
+        "data": "phantom", "model": "tiny_net", "run": "unused", "image_size": 16, "batch_size": 8, "augment": "none",
+        "source_options": {"images": 30, "size": 16}, "model_options": {"rate": 0}, "clip_norm": 0.5, "ema": 0.5,
+        "learning_rate": 0.01, "balance": "class-weights", "leakage": "off",
+    } | changes))  # fmt: skip
+    data = load_data(config)
+    training, model = build_training(config, data, distribution=devices)
+    batches = train_batches(data, devices, weights=class_weight(config, data))
+    steps = {"steps_per_epoch": data.steps_per_epoch, **validation(data, devices)}
+    history = training.fit(batches, shuffle=False, verbose=0, **steps).history
+    assert not changes.get("gradient_checkpointing") or kept_share(model) < 1
+    means = getattr(training.optimizer, "inner_optimizer", training.optimizer).means
+    return [*training.get_weights(), *map(np.asarray, means), *history.values()]
 
 
 def check_training():
-    """A run of the tiny network: history, weights, and the running means of the weights, which are validated."""
-    registry.register(tiny_model.PRESETS)
-    config = TrainConfig(
-        data="phantom", model="tiny_net", run="unused", image_size=16, batch_size=8, augment="none", leakage="off",
-        source_options={"images": 30, "size": 16}, model_options={"rate": 0}, sync_batch_norm=True, clip_norm=0.5,
-        ema=0.5, learning_rate=0.01, epochs=2,
-    )  # fmt: skip
-    data = load_data(config)
-
-    def trained(devices):
-        training, _ = build_training(config, data, distribution=devices)
-        steps = {"steps_per_epoch": data.steps_per_epoch, **validation(data, devices)}
-        history = training.fit(train_batches(data, devices), shuffle=False, verbose=0, **steps).history
-        return [*training.get_weights(), *map(np.asarray, training.optimizer.means), *history.values()]
-
-    for own, mine in zip(trained(ONE), trained(TWO), strict=True):
+    """A run of the tiny network takes the steps of one device."""
+    for own, mine in zip(*(trained(devices, sync_batch_norm=True) for devices in (ONE, TWO)), strict=True):
         np.testing.assert_allclose(mine, own, atol=1e-12)
+
+
+def check_compiled_training():
+    """A step that each device compiles for itself is the step it is without XLA; also with activations run again."""
+    attention = {
+        "model": "dualattendmed_tiny", "model_options": OPTIONS, "training": "attention",
+        "training_options": {"views": []}, "gradient_checkpointing": True,
+    }  # fmt: skip
+    for changes in ({}, attention):
+        for own, mine in zip(*(trained(TWO, jit=jit, **changes) for jit in ("off", "on")), strict=True):
+            np.testing.assert_allclose(mine, own, atol=1e-9 * max(1, np.abs(own).max()))
+
+
+def check_compiled_parts():
+    """What is compiled is the whole pass, and pure: it reads, assigns and sends nothing."""
+    with TWO.strategy.scope():
+        model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization()])
+        model.compile("sgd", "mse", metrics=["mae"])
+        average_statistics(model)
+    join(compile_replicas(model))
+    batch = tf.zeros((2, 4, 4, 1)), tf.zeros((2, 2, 2, 2))
+    model.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
+    step = tf.function(lambda: TWO.strategy.run(model.train_step, (batch,))).get_concrete_function()
+    functions = step.graph.as_graph_def().library.function
+    compiled = [function for function in functions if function.attr["_XlaMustCompile"].b]
+    words = {node.op for function in compiled for node in function.node_def}
+    assert {"Conv2D", "Conv2DBackpropFilter"} <= words
+    assert not [word for word in words if "Variable" in word or "Collective" in word or "Send" in word]
+    outside = {node.op for node in step.graph.as_graph_def().node}
+    assert "AssignVariableOp" in outside
+    assert "Conv2D" not in outside
+
+
+def check_compiled_half_precision():
+    """Gradients of a scaled loss are scaled back: weights move as they do without XLA."""
+    half = {"precision": "mixed_float16", "optimizer": "sgd"}
+    for own, mine in zip(*(trained(TWO, jit=jit, **half) for jit in ("off", "on")), strict=True):
+        np.testing.assert_allclose(mine, own, atol=5e-4)
+
+
+def check_compiled_dropout():
+    """Each device drops other units, and goes on to others with each step."""
+    with TWO.strategy.scope():
+        weight = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        model = draw_apart(keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5, seed=3), weight]))
+        model.compile(keras.optimizers.SGD(1.0), lambda _, logits: -logits)
+    join(compile_replicas(model))
+    rows = tf.data.Dataset.from_tensors((np.ones((2, 1000)), np.ones((2, 1))))
+    moves = []
+    for _ in range(2):
+        before = weight.kernel.numpy().ravel()
+        model.fit(rows, verbose=0)
+        moves.append(weight.kernel.numpy().ravel() - before)
+    # A unit moves by 1 for each device that keeps it, of two.
+    for move in moves:
+        np.testing.assert_allclose(np.bincount(np.rint(move).astype(int)) / 1000, (0.25, 0.5, 0.25), atol=0.08)
+    assert abs(np.corrcoef(*moves)[0, 1]) < 0.2
 
 
 def check_attention():
     """Training by attention, whose losses, centres and norms are over the batch; also with activations run again."""
-    exec(CODE, {})
     keras.random.uniform = lambda shape, minval=0.0, maxval=1.0, **_: keras.ops.full(shape, (minval + maxval) / 2)
     images, labels = RNG.uniform(size=(6, 16, 16, 3)), np.array([0, 2, 2, 1, 0, 2])
 
@@ -161,10 +223,16 @@ def check_attention():
             np.testing.assert_allclose(mine, own, atol=1e-9 * max(1, np.abs(own).max()))
 
 
+registry.register(tiny_model.PRESETS)
+exec(CODE, {})
 check_norms()
 check_statistics()
 check_dropout()
+check_compiled_parts()
+check_compiled_dropout()
+check_compiled_half_precision()
 compute_in_float64()
 check_added_losses()
 check_training()
 check_attention()
+check_compiled_training()

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import config
 from tiny_model import PRESETS
 
 from medkeras.models import registry
@@ -32,6 +33,17 @@ def kept_devices(*arguments, **options):
 
 
 job.build_training, job.choose_strategy = kept_training, kept_devices
+
+
+def after_an_epoch(jit, data, devices):
+    """The weights of a training whose norms are each worker's, and which each worker compiles, or not."""
+    changes = {"run": "unused", "jit": jit, "sync_batch_norm": False, "epochs": 1}
+    setting = TrainConfig(**(vars(TrainConfig.from_run(job.RunFolder(run))) | changes))
+    training, _ = build.build_training(setting, data, distribution=devices)
+    training.fit(build.train_batches(data, devices), steps_per_epoch=data.steps_per_epoch, shuffle=False, verbose=0)
+    return training.get_weights()
+
+
 code = main(words)
 if code == 0:
     run = words[words.index("--run") + 1]
@@ -43,6 +55,9 @@ if code == 0:
     sharded = tf.data.Options()
     sharded.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     logits = training.predict(data.test.with_options(sharded), verbose=0)
+    config.disable_op_determinism()  # As the job left it, and some operations then have no compiled form.
+    ends = [after_an_epoch(jit, data, kept["devices"]) for jit in ("off", "on")]
+    measured["moved_by_xla"] = max(np.abs(own - mine).max() for own, mine in zip(*ends, strict=True))
     if kept["devices"].is_chief:
         np.savez(found, *training.get_weights(), logits=logits, **measured)
 sys.exit(code)

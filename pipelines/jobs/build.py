@@ -12,6 +12,7 @@ from medkeras.metrics import default_metrics
 from medkeras.models.dualattendmed.training import AttentionTraining
 from medkeras.rematerialization import rematerialize
 from pipelines.balance import class_weights, positive_weights
+from pipelines.compiled_replicas import compile_replicas
 from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.optimizer import build_optimizer
 from pipelines.load import Splits
@@ -59,6 +60,8 @@ def build_training(
         )
     if config.jit == "on" and not training.jit_compile:
         raise ValueError("Some layer of the model has no compiled form. Received: jit='on'")
+    if config.jit == "on" and distribution.is_distributed:
+        compile_replicas(training)
     return (join(training) if distribution.is_distributed else training), model
 
 
@@ -66,10 +69,10 @@ def _check_replicated(config: TrainConfig, distribution: Distribution) -> None:
     """Checks that several replicas can do what is asked of them."""
     if distribution.replicas == 1:
         return
-    if config.jit == "on":
+    if config.jit == "on" and config.sync_batch_norm:
         raise ValueError(
-            "XLA compiles the step of one device alone; Keras would compile around the strategy. "
-            f"Received: jit='on' with {distribution.replicas} replicas"
+            "Norms that are synchronised in the forward pass have no compiled form. "
+            f"Received: jit='on' and sync_batch_norm=True with {distribution.replicas} replicas"
         )
     if config.accumulate > 1:
         raise ValueError(

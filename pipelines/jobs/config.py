@@ -175,7 +175,7 @@ class TrainConfig:
         precision: `float32`, or `mixed_bfloat16` or `mixed_float16` to compute in half precision; weights, losses and
             the saved model are float32.
         jit: Whether XLA compiles the step: `on`, `off`, or `auto`, on a single GPU where operations need not be
-            deterministic.
+            deterministic. On several devices, each compiles its own pass.
         sync_batch_norm: Whether BatchNorm normalises by the batch of all devices together, not by each one's part.
         batch_per_replica: Whether `batch_size` is that of each device: all together then take as many times more.
         scale_learning_rate: Whether the learning rate is multiplied by the number of devices.

@@ -1,0 +1,78 @@
+"""Time of a training step on two devices of the CPU, each of which compiles its part by XLA or does not.
+
+    python benchmarks/compiled_replicas.py
+    python benchmarks/compiled_replicas.py vit_tiny --batch 16 --size 64 --steps 8 --rounds 7
+
+Both trainings are built by `pipelines.jobs.build` as `medkeras train` does, with the same batch of phantom images at
+every step. They take turns; the table shows the median of the rounds, their range, and the ratio within a round.
+"""
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.jobs.build import build_training
+from pipelines.jobs.config import TrainConfig, load_data
+from pipelines.strategy import choose_strategy
+
+MODELS = ("focusnet2d", "dualattendmed_tiny", "dcat_tiny", "hemf_tiny", "came_tiny", "vit_tiny")
+
+
+def timed(training: keras.Model, batch: tf.data.Dataset, steps: int) -> float:
+    """Returns the seconds of a training step."""
+    start = time.perf_counter()
+    training.fit(batch.repeat(steps), shuffle=False, verbose=0)
+    return (time.perf_counter() - start) / steps
+
+
+def measure(name: str, arguments: argparse.Namespace) -> list[str]:
+    """Returns the cells of a model: parameters, first steps, steps without and with XLA, ratio."""
+    settings = [
+        TrainConfig(
+            data="phantom", model=name, run="unused", image_size=arguments.size, batch_size=arguments.batch, jit=jit,
+            source_options={"images": 3 * arguments.batch, "size": arguments.size}, augment="none", leakage="off",
+        )
+        for jit in ("off", "on")
+    ]  # fmt: skip
+    data = load_data(settings[0])
+    batch = tf.data.Dataset.from_tensors(next(iter(data.train_stream())))
+    trainings = [build_training(setting, data, distribution=choose_strategy("mirrored"))[0] for setting in settings]
+    first = [timed(training, batch, 1) for training in trainings]
+    seconds = np.array([[timed(training, batch, arguments.steps) for training in trainings]
+                        for _ in range(arguments.rounds)])  # fmt: skip
+    ratios = seconds[:, 1] / seconds[:, 0]
+    cells = [f"{1e3 * np.median(s):.0f} ({1e3 * s.min():.0f} to {1e3 * s.max():.0f})" for s in seconds.T]
+    ratio = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+    return [f"{trainings[0].count_params():,}", f"{first[0]:.1f}, {first[1]:.1f}", *cells, ratio]
+
+
+def main() -> None:
+    """Measures one model after the other and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=MODELS, help="registered models")
+    parser.add_argument("--batch", type=int, default=16, help="images of both devices together")
+    parser.add_argument("--size", type=int, default=64, help="pixels per side")
+    parser.add_argument("--steps", type=int, default=5, help="training steps of a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    table = Table(
+        "model", "parameters", "first step, s: without, with", "ms, without XLA", "ms, with", "with / without"
+    )
+    for name in arguments.models:
+        table.add_row(name, *measure(name, arguments))
+        keras.backend.clear_session()
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()
