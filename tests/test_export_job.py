@@ -96,7 +96,10 @@ def test_a_signature_that_cannot_be_is_told_or_refused():
 
 
 def test_both_files_predict_what_the_run_predicts(run, tmp_path):
-    paths = export_run(run.path, tmp_path, name="chest", samples=2, signatures=())
+    bounds = parse_bounds(["litert.probabilities=5e-5", "saved_model.agreement=1"])
+    paths = export_run(run.path, tmp_path, name="chest", samples=2, signatures=(), bounds=bounds)
+    assert paths["parity"]["litert"]["bounds"] == {"probabilities": 5e-5, "map": 1e-4}
+    assert paths["parity"]["saved_model"]["bounds"] == {"probabilities": 1e-5, "agreement": 1}
     x = load_data(TrainConfig.from_run(run)).arrays("val")[0]
     logits = keras.models.load_model(run / "model.keras", compile=False).predict(x, verbose=0)
     served = tf.saved_model.load(paths["saved_model"]).signatures["serving_default"](image=tf.constant(x))
