@@ -1,7 +1,7 @@
 """Time of a training step on two devices of the CPU, each of which compiles its part by XLA or does not.
 
     python benchmarks/compiled_replicas.py
-    python benchmarks/compiled_replicas.py vit_tiny --batch 16 --size 64 --steps 8 --rounds 7
+    python benchmarks/compiled_replicas.py vit_tiny --batch 16 --size 64 --steps 8 --rounds 9
 
 Both trainings are built by `pipelines.jobs.build` as `medkeras train` does, with the same batch of phantom images at
 every step. They take turns; the table shows the median of the rounds, their range, and the ratio within a round.
@@ -9,6 +9,7 @@ every step. They take turns; the table shows the median of the rounds, their ran
 
 import argparse
 import os
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="images of both devices together")
     parser.add_argument("--size", type=int, default=64, help="pixels per side")
     parser.add_argument("--steps", type=int, default=5, help="training steps of a round")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -69,7 +70,9 @@ def main() -> None:
         "model", "parameters", "first step, s: without, with", "ms, without XLA", "ms, with", "with / without"
     )
     for name in arguments.models:
-        table.add_row(name, *measure(name, arguments))
+        cells = measure(name, arguments)
+        print(name, *cells, sep=" | ", file=sys.stderr, flush=True)
+        table.add_row(name, *cells)
         keras.backend.clear_session()
     Console(width=150).print(table)
 

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from pipelines.cluster import Cluster, find_cluster
+from pipelines.meeting import meet, waiting_seconds
 from pipelines.ports import check_free
 
 STRATEGIES = ("auto", "none", "mirrored", "multi-worker")
@@ -98,6 +99,7 @@ def choose_strategy(name: str = "auto", *, gpus: int | None = None) -> Distribut
     Raises:
         ValueError: If the name is unknown, there are not so many GPUs, or no hosts are named.
         OSError: If the port of this worker is in use.
+        TimeoutError: If another worker did not start in time, see `pipelines.meeting`.
 
     Example:
         >>> choose_strategy("none").replicas
@@ -146,6 +148,7 @@ def _devices() -> list[str]:
 
 def _several_hosts(cluster: Cluster, *, has_gpus: bool) -> Distribution:
     check_free(cluster.port)
+    meet(cluster, seconds=waiting_seconds())
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.workers)}),
         task_type="worker",

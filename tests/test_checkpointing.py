@@ -171,6 +171,21 @@ def test_a_damaged_file_is_noticed_and_the_state_before_is_used(tmp_path, name, 
     assert checkpoints.set_aside_broken() == []
 
 
+def test_a_file_too_many_is_noticed(tmp_path):
+    _, checkpoints, _ = saved(tmp_path)
+    (checkpoints.folder / "00002" / "metrics.npz").write_bytes(b"")
+    (wrong,) = checkpoints.set_aside_broken()
+    assert "metrics.npz is not as it was written" in wrong
+
+
+def test_a_measure_that_is_no_number_stays_none_when_it_is_read_again(tmp_path):
+    model, checkpoints = small_model(), Checkpoints(RunFolder(tmp_path))
+    progress = Progress().after({"val_auc": np.nan, "loss": 0.5}, monitor="auc")
+    checkpoints.save(model, progress, save_best=lambda path: path.write_text("best"))
+    (row,) = checkpoints.progress().history
+    assert np.isnan(row["val_auc"]) and row["loss"] == 0.5 and checkpoints.progress().best_value is None
+
+
 def test_a_training_whose_states_are_all_damaged_does_not_begin_anew(tmp_path):
     _, checkpoints, _ = saved(tmp_path)
     for epoch in ("00001", "00002"):

@@ -16,13 +16,14 @@ import medkeras
 import pipelines
 from medkeras import replica_seeds
 from medkeras.replica_seeds import draw_apart
-from pipelines import multi_worker
+from pipelines import multi_worker, strategy
 from pipelines.augment import MixUp
 from pipelines.cluster import Cluster, expand_hosts, find_cluster
 from pipelines.jobs import train as train_job
 from pipelines.jobs.build import build_training
 from pipelines.jobs.config import TrainConfig, load_data
 from pipelines.jobs.launch import launch
+from pipelines.ports import free_ports
 from pipelines.run_folder import RunFolder
 from pipelines.strategy import Distribution, choose_strategy
 
@@ -120,6 +121,103 @@ def test_a_port_in_use_is_named(monkeypatch):
             choose_strategy("multi-worker")
         with pytest.raises(OSError, match=f"Nothing can listen on port {port}"):
             launch(["train"], workers=2, port=port - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "devices"),
+    [
+        ("auto", None, ["GPU:0", "GPU:1", "GPU:2"]),
+        ("auto", 2, ["GPU:0", "GPU:1"]),
+        ("auto", 1, None),
+        ("auto", 0, None),
+        ("mirrored", 1, ["GPU:0"]),
+        ("mirrored", 0, ["CPU:0"]),
+        ("none", 1, None),
+    ],
+)
+def test_the_gpus_that_are_asked_for_share_a_step(monkeypatch, name, gpus, devices):
+    visible, cpus = {"GPU": ["first", "second", "third"]}, tf.config.list_physical_devices("CPU")
+    there = visible["GPU"]
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: there if kind == "GPU" else cpus)
+    monkeypatch.setattr(tf.config, "get_visible_devices", visible.get)
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda taken, kind: visible.update({kind: taken}))
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda *args, **options: (*args, options))
+    chosen = choose_strategy(name, gpus=gpus).strategy
+    assert visible["GPU"] == there[:gpus]
+    if devices is None:
+        assert chosen is tf.distribute.get_strategy()
+    else:
+        assert chosen[0] == devices
+        assert (chosen[1]["cross_device_ops"] is None) == ("GPU" in devices[0])
+
+
+def test_several_gpus_without_a_strategy_are_refused(monkeypatch):
+    there = ["first", "second"]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: there)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: there)
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *_: None)
+    with pytest.raises(ValueError, match="there is one device. Received: gpus=2, strategy='none'"):
+        choose_strategy("none", gpus=2)
+
+
+@pytest.mark.parametrize(("gpus", "implementation"), [([], "RING"), (["first"], "AUTO")])
+def test_hosts_meet_before_tensorflow_connects_them(monkeypatch, gpus, implementation):
+    met, port = [], free_ports(1)[0]
+    cluster = Cluster((f"localhost:{port}", "b:1"), 0)
+    monkeypatch.setenv("TF_CONFIG", cluster.to_tf_config())
+    monkeypatch.setenv("MEDKERAS_WAIT", "7")
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: gpus)
+    monkeypatch.setattr(strategy, "meet", lambda *who, **how: met.append((*who, how)))
+
+    def connected(resolver, communication_options):
+        assert met == [(cluster, {"seconds": 7})]
+        assert communication_options.implementation.name == implementation
+        assert resolver.cluster_spec().as_dict() == {"worker": list(cluster.workers)}
+        return types.SimpleNamespace(num_replicas_in_sync=2)
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", connected)
+    chosen = choose_strategy("auto")
+    assert chosen.describe() == {"strategy": "multi-worker", "replicas": 2, "workers": 2}
+    assert chosen.is_chief
+
+
+def test_workers_of_several_devices_tell_each_their_own_once():
+    told, turn = ("one", "two2"), iter(range(2))
+
+    def gather(own, axis):
+        parts = [([len(text) + 1], [*text.encode(), 0])[turn_now] for text in told for _ in range(2)]
+        assert own.numpy().tolist() == parts[0]
+        return tf.constant([value for part in parts for value in part])
+
+    def run(function):
+        nonlocal turn_now
+        turn_now = next(turn)
+        return function()
+
+    turn_now, devices = 0, types.SimpleNamespace(worker_devices=("CPU:0", "CPU:1"))
+    workers = Distribution(types.SimpleNamespace(extended=devices, run=run, gather=gather), worker=0, workers=2)
+    assert multi_worker.tell_all(workers, "one") == ["one", "two2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "who"),
+    [
+        (tf.errors.UnavailableError(None, None, "Connection refused"), "A worker is gone"),
+        (
+            tf.errors.AbortedError(None, None, "Error reported from /job:worker/task:3: socket closed"),
+            "Worker 3 is gone",
+        ),
+        (tf.errors.InternalError(None, None, "a shape that does not fit"), None),
+        (tf.errors.InvalidArgumentError(None, None, "Connection refused"), None),
+    ],
+)
+def test_only_what_tells_of_a_lost_worker_is_said_to_be_one(error, who):
+    with (
+        pytest.raises(multi_worker.WorkerLostError if who else type(error), match=who or error.message),
+        multi_worker.noticing_lost_workers(),
+    ):
+        raise error
 
 
 def test_the_rows_of_all_workers_are_the_batch_of_one():
