@@ -7,10 +7,12 @@ import pathlib
 import secrets
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
+
+from pipelines.json_shape import Shape, mismatch
 
 
 @contextlib.contextmanager
@@ -100,17 +102,25 @@ class RunFolder:
         """Writes JSON whole, or not at all; NaN and infinity become null."""
         return self.write_text(name, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str, shape: Shape = object, *, make: Callable[[Any], Any] | None = None) -> Any:
         """Reads a JSON file of the run.
+
+        Args:
+            name: Of the file, below the folder.
+            shape: What it must hold as far as it is used, see `pipelines.json_shape`.
+            make: Makes of it what is returned; a ValueError counts as damage too.
 
         Raises:
             OSError: If there is none.
-            ValueError: If it is damaged.
+            ValueError: If it is damaged or holds something else; the file and the reason are named.
         """
         try:
-            return json.loads((self / name).read_text())
-        except ValueError as error:
-            raise ValueError(f"Cannot read {self / name}: {error}") from error
+            value = json.loads((self / name).read_text())
+            if reason := mismatch(value, shape):
+                raise ValueError(reason)
+            return value if make is None else make(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"Cannot read {self / name}: {' '.join(str(error).split())}") from error
 
     def write_config(self, config: dict[str, Any]) -> pathlib.Path:
         """Writes `config.yaml`."""

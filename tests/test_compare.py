@@ -56,6 +56,14 @@ def models(task, count=60, seed=0):
     return labels, *(scores / scores.sum(1, keepdims=True) for scores in pair)
 
 
+def test_labels_that_are_all_known_need_no_column_of_unknown_ones(tmp_path):
+    labels, first, _ = models("multilabel")
+    labels = np.nan_to_num(labels)
+    found = read_predictions(write(tmp_path / "one", "multilabel", labels, first, unknown=False))
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_allclose(found.probabilities, first)
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
 def test_runs_are_matched_by_id_and_compared_by_patient(task, tmp_path):
     labels, first, second = models(task)
@@ -113,7 +121,7 @@ def test_a_run_beside_itself_differs_in_nothing(tmp_path):
         ("classes", r"same classes. Received: well, ill \(binary\) and a, b, c \(multiclass\)"),
         ("patients", "of one patient in one and of several in two"),
         ("missing", "predictions.csv and metrics.json. Received: .*two"),
-        ("columns", "one row per image. Received: .*predictions.csv without probability_ill"),
+        ("columns", "Cannot read .*two/predictions.csv: it must have the column probability_ill"),
         ("twice", "with an id in two rows"),
         ("old", "must say which labels are unknown; evaluate the run again"),
     ],

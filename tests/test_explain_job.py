@@ -53,7 +53,7 @@ def size_of(path):
 def test_a_sample_of_the_test_split_is_drawn(run):
     written = explain_run(run.path, samples=3)
     pictures = [p for p in written if p.suffix == ".png" and p.stem != "receptive_fields"]
-    assert sorted(written) == sorted((run / "explain").iterdir())
+    assert {*written, run / "explain/written_by_explain.json"} == {*(run / "explain").iterdir()}
     assert len(pictures) == 3 and len(written) == 5
     assert all(size_of(p)[1] > 800 and cv2.imread(str(p)).std() > 10 for p in pictures)
     table = pd.read_csv(run / "explain" / "fixations.csv")
@@ -81,7 +81,8 @@ def test_one_method_is_drawn_and_measured(tmp_path):
     run = make_run(tmp_path / "run", create("vit_tiny", units=16, heads=2, hidden=16), image_size=32)
     options = {"samples": 2, "method": "gradient_rollout", "target": "lesion"}
     written = explain_run(run.path, (), out, faithfulness=True, console=Console(file=told, width=400), **options)
-    assert [p.suffix for p in written] == [".png", ".png", ".json"] and sorted(written) == sorted(out.iterdir())
+    assert [p.suffix for p in written] == [".png", ".png", ".json"]
+    assert {*written, out / "written_by_explain.json"} == {*out.iterdir()}
     found = json.loads((out / "faithfulness.json").read_text())
     assert (found["images"], found["method"], found["target"]) == (2, "gradient_rollout", "lesion")
     assert all(0 <= found[f"{kind}_{of}"] <= 1 for kind in ("deletion", "insertion") for of in ("map", "random"))
@@ -107,6 +108,15 @@ def test_each_map_is_of_the_class_that_is_asked_for(run, tmp_path, drawn):
         explain_run(run.path, (), tmp_path, samples=4, method="layer_cam", target=target)
         own = [NAMES.index(options["labels"][0]) for _, options in drawn]
         assert set(own) == {0, 1} and [int(told.targets[0]) for (told,), _ in drawn] == (expected or own)
+
+
+def test_what_an_earlier_call_drew_does_not_stay(run, tmp_path, drawn):
+    (tmp_path / "009-mine.png").write_text("mine")
+    explain_run(run.path, (), tmp_path, samples=5)
+    assert (tmp_path / "fixations.csv").is_file() and (tmp_path / "receptive_fields.png").is_file()
+    written = explain_run(run.path, (), tmp_path, samples=2, method="layer_cam", seed=1)
+    assert {*written, tmp_path / "009-mine.png", tmp_path / "written_by_explain.json"} == {*tmp_path.iterdir()}
+    assert (tmp_path / "009-mine.png").read_text() == "mine"
 
 
 def test_sampled_images_carry_their_truth(run, tmp_path, drawn):

@@ -31,6 +31,7 @@ from pipelines.jobs.export import export_run
 from pipelines.jobs.localize import localize_run
 
 NAMES = ("healthy", "lesion")
+FILES = {"localization.json", "localization.csv", "boxes.csv", "written_by_localize.json"}
 
 
 def make_run(path, model, **config):
@@ -117,7 +118,7 @@ def test_what_is_written_and_told(run, report, told):
     folder = run / "localization"
     names = {p.name for p in folder.iterdir()}
     pictures = sorted(name for name in names if name.endswith(".png"))
-    assert len(pictures) == 3 and names == {"localization.json", "localization.csv", "boxes.csv", *pictures}
+    assert len(pictures) == 3 and names == {*FILES, *pictures}
     assert all(cv2.imread(str(folder / name)).std() > 10 for name in pictures)
     written = json.loads((folder / "localization.json").read_text())
     assert written["maps"]["attention"]["iou"] == report["maps"]["attention"]["iou"]
@@ -145,7 +146,7 @@ def test_other_data_one_map_and_a_given_threshold(run, tmp_path):
     report = localize_run(run.path, tmp_path, data="phantom", images=20, maps=["features"], threshold=0.3, samples=0)
     assert (report["split"], report["threshold_from"]) == ("all", "given")
     assert report["images"] == 20 and report["maps"]["features"]["threshold"] == 0.3
-    assert {p.name for p in tmp_path.iterdir()} == {"localization.json", "localization.csv", "boxes.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == FILES
 
 
 @pytest.mark.parametrize(("target", "name"), [("lesion", "lesion"), ("0", "healthy"), ("label", "label")])
@@ -190,6 +191,15 @@ def test_pictures_name_the_class_and_targets_must_be_classes(run, tmp_path, caps
     assert "one of healthy, lesion, its index, or `label`. Received: target='cyst'" in capsys.readouterr().err
     assert main([*words, "--target", "lesion"]) == 2
     assert "Received: target='lesion', map=attention" in capsys.readouterr().err
+
+
+def test_pictures_of_an_earlier_call_do_not_stay_and_those_of_others_do(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "localization_figure", lambda *given, **options: Figure())
+    (tmp_path / "001-mine.png").write_text("mine")
+    for samples in (3, 1):
+        localize_run(run.path, tmp_path, threshold=0.5, maps=["attention"], samples=samples, seed=samples)
+        pictures = {path.name for path in tmp_path.glob("*.png")}
+        assert len(pictures) == samples + 1 and (tmp_path / "001-mine.png").read_text() == "mine"
 
 
 def test_mirrored_maps_have_a_folder_of_their_own(run, report):

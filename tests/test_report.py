@@ -285,17 +285,83 @@ def test_what_belongs_to_samples_and_the_commands(tmp_path, run, written):
     assert sampled["commands"][1].endswith("--uncertainty mc-dropout --samples 9")
 
 
-def test_a_damaged_run_is_named(tmp_path, run):
-    copy = RunFolder(tmp_path / "damaged")
-    shutil.copytree(run.path, copy.path)
-    for name in ("metrics.json", "splits.csv"):
-        kept = (copy / name).read_text()
-        (copy / name).write_text("")
-        with pytest.raises(ValueError, match=f"whole. Received: .*{name}"):
-            read_facts(copy)
-        (copy / name).write_text(kept)
+@pytest.fixture
+def copied(tmp_path, run):
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("figures", "comparisons", "report*"))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "section", "content"),
+    [
+        ("metrics.json", "performance", ""),
+        ("metrics.json", "decisions", "[]"),
+        ("operating_point.json", "decisions", '{"rule": "youden"}'),
+        ("calibration.json", "sureness", '{"left_out": 3}'),
+        ("environment.json", "reproduce", '{"packages": {"keras": 3}}'),
+        ("localization/localization.json", "localization", '{"maps": 3}'),
+        ("localization/localization.json", "localization", '{"maps": {}}'),
+        ("subgroups.csv", "subgroups", "class,column,group\n"),
+        ("history.csv", "training", "epoch,loss\n1,much\n"),
+        ("splits.csv", "data", "id\n"),
+        ("leakage.csv", "data", ""),
+        ("rejected.csv", "data", ""),
+        ("errors.csv", "gallery", "id,label,decided,probability_of_truth\na,b,c,d\n"),
+        ("decision_curve.csv", "performance", "class,threshold\n"),
+    ],
+)
+def test_a_damaged_file_is_named_where_it_would_be_shown(copied, file, section, content):
+    copied.write_text(file, content)
+    facts = read_facts(copied) | {"comparisons": []}
+    (row,) = [row for row in facts["missing"] if "damaged" in row]
+    assert f"Cannot read {file}: " in row["damaged"] and str(copied.path) not in row["damaged"]
+    page = Page(render_page(facts, {}, []))
+    assert row["damaged"] in page.text[section] and row["command"] in page.text[section]
+    said = "Cannot read " + file.replace("_", "\\_")
+    assert row["damaged"] in page.text["summary"] and said in render_card(facts)
+
+
+def places(value, place=()):
+    yield place
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*place, key))
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "calibration.json", "localization/localization.json"])
+def test_whatever_a_file_holds_the_report_is_written(copied, file):
+    rng, whole = np.random.default_rng(0), copied.read_json(file)
+    everywhere = list(places(whole))[1:]
+    for k in rng.choice(len(everywhere), 15):
+        content, (*above, last) = json.loads(json.dumps(whole)), everywhere[k]
+        inner = content
+        for key in above:
+            inner = inner[key]
+        inner[last] = (None, "x", 3, [], {}, [{}])[rng.integers(6)]
+        copied.write_json(file, content)
+        facts = read_facts(copied) | {"comparisons": []}
+        assert "#summary" in render_page(facts, {}, []) and render_card(facts)
+
+
+def test_a_report_without_what_cannot_be_read_is_written(copied, monkeypatch, capsys):
+    monkeypatch.setattr(curves, "REPEATS", 2)
+    table = (copied / "predictions.csv").read_text().splitlines()
+    copied.write_text("predictions.csv", "\n".join([table[0], table[1].replace(",0.", ",much0."), *table[2:]]))
+    copied.write_text("calibration.json", "{}")
+    assert main(["report", str(copied.path)]) == 0
+    page, told = Page((copied / "report.html").read_text()), capsys.readouterr().out
+    for said in ("predictions.csv: the column probability_", "calibration.json: it must have `"):
+        assert said in page.text["summary"] and said in told
+    assert "predictions.csv cannot be read" in page.text["gallery"] and not page.all("img")
+    assert page.numbers("performance") and "ROC curve" not in page.text["performance"]
+
+
+def test_what_no_report_can_do_without_is_named(copied):
+    copied.write_text("config.yaml", "data: 3\nmodel: a\n")
+    with pytest.raises(ValueError, match=r"config.yaml: `data` must be text. Received: 3"):
+        read_facts(copied)
     with pytest.raises(ValueError, match="`pictures` must be at least 0. Received: pictures=-1"):
-        report_run(copy.path, pictures=-1)
+        report_run(copied.path, pictures=-1)
 
 
 def test_a_run_without_its_table_of_predictions_has_fewer_figures(run, tmp_path, monkeypatch):

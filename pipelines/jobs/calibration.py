@@ -19,8 +19,16 @@ from medkeras.evaluation import (
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import ConformalSets, LogitScaling, fit_conformal, fit_scaling, referral_threshold
 from pipelines.jobs.answers import Answers
+from pipelines.json_shape import MEASURED, NUMBER
 
 MEASURED_BY = "normalized_entropy"
+SETS = {"task": str, "method": str, "coverage": NUMBER, "limits": [MEASURED], "penalty?": NUMBER, "free?": int}
+SHAPE = {
+    "scaling": {"task": str, "scale": [NUMBER], "shift": [NUMBER]},
+    "sets": (None, SETS),
+    "referral": (None, {"threshold": MEASURED, "risk": NUMBER}),
+    "left_out": {str: str},
+}  # Of `calibration.json`, see `pipelines.json_shape`.
 
 
 @dataclasses.dataclass(frozen=True)

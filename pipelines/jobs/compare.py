@@ -14,6 +14,7 @@ from medkeras.tasks import is_multilabel
 from pipelines.figure_files import save_figure
 from pipelines.interval_figures import MEASURES, differences_figure
 from pipelines.jobs.predictions import Predictions, read_predictions
+from pipelines.output import check_folder
 from pipelines.run_folder import RunFolder
 
 
@@ -53,6 +54,8 @@ def compare_runs(
         FileNotFoundError: `medkeras evaluate` writes predictions.csv and metrics.json. Received: no-such-run
     """
     console = console or Console(quiet=True)
+    if out is not None:
+        check_folder(out)
     one, other = read_predictions(first), read_predictions(second)
     other = _matched(one, other)
     with console.status("Comparing"):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from pipelines.csv_table import read_table
 from pipelines.preprocess.names import name_of, parse
 from pipelines.run_folder import RunFolder
 
@@ -325,7 +325,10 @@ class TrainConfig:
             wrong = sorted((set(values) ^ known) - set(LATER)) if isinstance(values, dict) else values
             raise ValueError(f"A config.yaml holds every field of a run. Received: {run / 'config.yaml'}, {wrong}")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(run=str(run.path), **values)
+        try:
+            return cls(run=str(run.path), **values)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"Cannot read {run / 'config.yaml'}: {error}") from error
 
     def check_continues(self, earlier: "TrainConfig") -> None:
         """Checks that this configuration continues an earlier one: only `epochs` may differ, and only grow.
@@ -398,7 +401,7 @@ def load_splits(config: TrainConfig) -> "dict[str, Records]":
     run = RunFolder(config.run)
     records = open_like(config, config.data, task=config.task, on_error=config.on_error, **_source_options(config))
     if (run / "rejected.csv").is_file():
-        rejected = pd.read_csv(run / "rejected.csv", dtype=str)["id"]
+        rejected = read_table(run / "rejected.csv", columns=["id"], dtype=str)["id"]
         records = records.select(np.flatnonzero(~records.table["id"].isin(rejected)))
     path = run / "splits.csv"
     try:

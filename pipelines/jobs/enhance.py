@@ -35,6 +35,7 @@ from pipelines.jobs.enhance_files import (
 )
 from pipelines.jobs.enhance_place import window_of
 from pipelines.jobs.trained import load_model
+from pipelines.output import check_folder
 from pipelines.records import SPLITS, Records
 from pipelines.run_folder import RunFolder
 
@@ -154,6 +155,7 @@ def enhance_run(
     console, how, folder = console or Console(quiet=True), how or Enhancement(), RunFolder(run).open()
     if samples < 0 or batch_size < 1:
         raise ValueError(f"`samples` must be at least 0, `batch_size` 1. Received: {samples=}, {batch_size=}")
+    check_folder(out)
     with console.status("Loading the model and the upscaler"):
         model, config = load_model(folder), TrainConfig.from_run(folder)
         how = dataclasses.replace(how, map=check_map(model, how.map))

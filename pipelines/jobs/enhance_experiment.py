@@ -23,6 +23,7 @@ from pipelines.jobs.enhance_files import as_float, as_stored
 from pipelines.jobs.enhance_quality import described, restoration, self_similarity
 from pipelines.jobs.train import train
 from pipelines.jobs.trained import load_model
+from pipelines.output import check_folder
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 from pipelines.sources import options_of
@@ -93,7 +94,8 @@ def enhance_experiment(
     console, how, folder = console or Console(quiet=True), how or Enhancement(), RunFolder(run).open()
     if seeds < 1 or restored < 0:
         raise ValueError(f"`seeds` must be at least 1, `restored` 0. Received: {seeds=}, {restored=}")
-    config, target = TrainConfig.from_run(folder), RunFolder(out)
+    target = RunFolder(check_folder(out))
+    config = TrainConfig.from_run(folder)
     if how.keep_scale and config.image_size is None:
         raise ValueError("All arms have images of one size. Received: keep_scale=True of a run without image_size")
     upscaler, _ = open_upscaler(upscaler)

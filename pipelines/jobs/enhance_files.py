@@ -10,9 +10,14 @@ import cv2
 import keras
 import numpy as np
 
+from pipelines.json_shape import NUMBER
 from pipelines.run_folder import RunFolder, atomic_path
 
 MANIFEST = "enhanced.json"
+SHAPE = {
+    "settings": {str: object},
+    "images": {str: {"key": str, "chosen": bool, "regions": [[int]], "seconds": NUMBER}},
+}  # Of the manifest, see `pipelines.json_shape`.
 
 
 class Manifest:
@@ -42,7 +47,7 @@ class Manifest:
     def __init__(self, folder: RunFolder, settings: dict[str, Any]) -> None:
         self.folder, self.settings, self.images = folder, settings, {}
         if (folder / MANIFEST).is_file():
-            found = folder.read_json(MANIFEST)
+            found = folder.read_json(MANIFEST, SHAPE)
             self._check(found["settings"])
             self.images = found["images"]
 

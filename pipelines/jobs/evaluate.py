@@ -15,6 +15,7 @@ from medkeras.evaluation import Interval, evaluate, worst_errors
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines import figures, interval_figures, sureness_figures
+from pipelines.csv_table import read_table
 from pipelines.figure_files import save_figure
 from pipelines.jobs.answers import Answers, Sampling
 from pipelines.jobs.config import TrainConfig, load_split, open_like
@@ -113,7 +114,7 @@ def evaluate_run(
         else:
             records = _other_records(config, data, split, source_options)
     check_classes(records, trained.model)
-    columns = subgroup_columns(records, subgroups)
+    columns, history = subgroup_columns(records, subgroups), _history(folder)
     answers = trained.answer(records, seed=seed, console=console)
     with console.status("Measuring"):
         asked = _events(records, answers, trained)
@@ -132,13 +133,21 @@ def evaluate_run(
     predictions = _predictions(records, answers, trained).assign(split=metrics["split"])
     for name, table in {"predictions": predictions, **tables}.items():
         target.write_text(f"{name}.csv", table.to_csv(index=False))
+    for stale in [] if columns else [target / "subgroups.csv", *(target / "figures").glob("subgroups*.png")]:
+        stale.unlink(missing_ok=True)  # Of an earlier call, perhaps of an older model.
     drawn = _figures(records, answers, trained, metrics) | _interval_figures(tables, metrics)
     for name, figure in drawn.items():
         save_figure(figure, target / f"figures/{name}.png")
-    history = figures.history_figure(pd.read_csv(folder / "history.csv"))
-    save_figure(history, target / "figures/history.png")
+    if history is not None:
+        save_figure(figures.history_figure(history), target / "figures/history.png")
     _print(console, metrics, tables, target)
     return metrics
+
+
+def _history(run: RunFolder) -> pd.DataFrame | None:
+    """Returns the course of the training, where it is on record."""
+    path = run / "history.csv"
+    return read_table(path, columns=("epoch", "loss"), numbers=True) if path.is_file() else None
 
 
 def _other_records(config: TrainConfig, data: str, split: str | None, options: dict[str, Any]) -> Records:

@@ -36,11 +36,16 @@ from pipelines.jobs.predict import write_table
 from pipelines.jobs.shown import expert_mask, proportioned
 from pipelines.jobs.target import find_target, of_target, target_name, targets_of
 from pipelines.jobs.trained import load_calibrated
+from pipelines.json_shape import NUMBER
+from pipelines.output import check_folder, clear_earlier
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 from pipelines.splits import label_names
 
 BATCH = 8
+FIXATIONS, BOXES, FAITHFULNESS = "fixations.csv", "boxes.csv", "faithfulness.json"
+RECEPTIVE_FIELDS = "receptive_fields.png"
+OTHER_FILES = (FIXATIONS, BOXES, FAITHFULNESS, RECEPTIVE_FIELDS)  # Beside one picture of each image.
 SYNONYMS = {"grad_cam": ["class_map"], "hires_cam": ["evidence_map"]}  # As `medkeras localize` may have named them.
 
 
@@ -83,7 +88,8 @@ def explain_run(
     pixels of the stored image (pixel 0 from -0.5 to 0.5); and `receptive_fields.png`. A model without
     fixations or pathways gets the rest, and the console says what it lacks. Once `medkeras localize` has chosen a
     threshold, `boxes.csv` holds what each map marks at it. With a method, its map is drawn instead, and nothing else;
-    `faithfulness.json` says how far such maps can be trusted.
+    `faithfulness.json` says how far such maps can be trusted. What an earlier call wrote to the folder is removed, see
+    `pipelines.output.clear_earlier`.
 
     Args:
         run: A run folder.
@@ -120,6 +126,8 @@ def explain_run(
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     _check_arguments(inputs, data, samples, method, target, faithfulness)
+    if out is not None:
+        check_folder(out)
     console, folder = console or Console(quiet=True), RunFolder(run).open()
     with console.status("Loading the model and the data"):
         model = load_calibrated(folder)
@@ -189,7 +197,8 @@ def _thresholds(run: RunFolder, of: str) -> dict[str, float]:
     name = f"localization{of}/localization.json"
     if not (run / name).is_file():
         return {}
-    return {point: found["threshold"] for point, found in run.read_json(name)["maps"].items()}
+    found = run.read_json(name, {"maps": {str: {"threshold": NUMBER}}})
+    return {point: of["threshold"] for point, of in found["maps"].items()}
 
 
 def _explain_records(
@@ -205,6 +214,8 @@ def _explain_records(
     """Writes the pictures and the tables."""
     # Every image is read once before the first picture is written: a bad one leaves nothing half-done.
     sizes = [_read(records, i, model)[1] for i in range(len(records))]
+    pictures = [f"{i + 1:03d}-{file_name(str(name))}.png" for i, name in enumerate(records.table["id"])]
+    clear_earlier(out, "explain", [*pictures, *OTHER_FILES])
     labels = label_names(records) if has_labels else None
     written, rows, boxes = [], [], []
     with bar(console) as moving:
@@ -218,12 +229,12 @@ def _explain_records(
                 masks=[expert_mask(records, i, model)],
                 appearance=proportioned(appearance, records, i, sizes[i], model.image_shape[:-1]),
             )
-            written.append(out / f"{i + 1:03d}-{file_name(name)}.png")
+            written.append(out / pictures[i])
             save_figure(figure, written[-1])
             rows += _fixation_rows(name, explanation, sizes[i])
             boxes += _box_rows(name, explanation, sizes[i], thresholds)
             moving.advance(task)
-    for table, found in (("fixations.csv", pd.DataFrame(rows)), ("boxes.csv", pd.DataFrame(boxes))):
+    for table, found in ((FIXATIONS, pd.DataFrame(rows)), (BOXES, pd.DataFrame(boxes))):
         if len(found):
             written.append(out / table)
             write_table(written[-1], found)
@@ -305,7 +316,7 @@ def _write_faithfulness(
         highlight=False,
         soft_wrap=True,
     )
-    return RunFolder(out).write_json("faithfulness.json", found)
+    return RunFolder(out).write_json(FAITHFULNESS, found)
 
 
 def _draw_receptive_fields(
@@ -316,8 +327,8 @@ def _draw_receptive_fields(
         return []
     with console.status("Measuring the receptive fields"):
         fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
-    save_figure(receptive_field_figure(fields), out / "receptive_fields.png")
-    return [out / "receptive_fields.png"]
+    save_figure(receptive_field_figure(fields), out / RECEPTIVE_FIELDS)
+    return [out / RECEPTIVE_FIELDS]
 
 
 def _say_what_is_missing(model: ImageClassifier, console: Console) -> None:

@@ -22,6 +22,7 @@ from pipelines.jobs.export_table import show_export
 from pipelines.jobs.model_store import next_version, open_store, published, write_checksums
 from pipelines.jobs.signatures import choose_signatures
 from pipelines.jobs.trained import load_calibrated, load_trained
+from pipelines.output import check_folder
 from pipelines.run_folder import RunFolder
 
 KNOWN = tuple(BOUNDS)
@@ -92,7 +93,7 @@ def export_run(
     _check(formats, samples, bounds)
     if name is None:
         name = run.path.resolve().name + ("_two_stage" if two_stage else "")
-    store = open_store(to, name)
+    store = open_store(check_folder(to), name)
     version = next_version(store)
     with console.status("Loading the model and the images"):
         model, notes = _model_and_notes(run, two_stage, console)

@@ -27,6 +27,7 @@ from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.shown import proportioned
 from pipelines.jobs.target import OWN, find_target, of_target, target_name, targets_of
 from pipelines.jobs.trained import load_calibrated
+from pipelines.output import check_folder, clear_earlier
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
 
@@ -127,7 +128,7 @@ def localize_run(
     Writes `localization.json` (measures of every map, with 95 % intervals by bootstrap over patients, also at a
     sweep of thresholds), `localization.csv` (one row per image and map), `boxes.csv` (what was marked, in pixels
     of the stored image, pixel 0 from -0.5 to 0.5) and pictures of a sample. Masks are brought to the model's
-    size. Images without a lesion are left out, and counted.
+    size. Images without a lesion are left out, and counted. Pictures of an earlier call are removed from the folder.
 
     Args:
         run: A run folder.
@@ -166,6 +167,8 @@ def localize_run(
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     _check_ranges(samples, threshold)
+    if out is not None:
+        check_folder(out)
     console, folder = console or Console(quiet=True), RunFolder(run).open()
     with console.status("Loading the model and the data"):
         model, config = load_calibrated(folder), TrainConfig.from_run(folder)
@@ -325,9 +328,12 @@ def _write_tables(target: RunFolder, found: Found) -> None:
 def _draw(out: pathlib.Path, asked: Asked, found: Found, samples: int, seed: int, appearance: Appearance) -> None:
     """Writes one picture per image of a sample."""
     records = found.lesions.records
-    order = np.random.default_rng(seed).permutation(len(records))
-    for number, i in enumerate(np.sort(order[:samples]).tolist(), start=1):
-        name, image = str(records.table["id"][i]), _read(records, i, asked.model)[None]
+    rows = np.sort(np.random.default_rng(seed).permutation(len(records))[:samples]).tolist()
+    names = [str(records.table["id"][i]) for i in rows]
+    pictures = [f"{number:03d}-{file_name(name)}.png" for number, name in enumerate(names, start=1)]
+    clear_earlier(out, "localize", pictures)
+    for i, name, picture in zip(rows, names, pictures, strict=True):
+        image = _read(records, i, asked.model)[None]
         figure = localization_figure(
             image,
             {asked.title(point, records.labels[i]): found.marked(point, i) for point in found.maps},
@@ -335,7 +341,7 @@ def _draw(out: pathlib.Path, asked: Asked, found: Found, samples: int, seed: int
             masks=[found.lesions.masks[i]],
             appearance=proportioned(appearance, records, i, found.lesions.sizes[i], image.shape[1:-1]),
         )
-        save_figure(figure, out / f"{number:03d}-{file_name(name)}.png")
+        save_figure(figure, out / picture)
 
 
 def _print(console: Console, report: dict[str, Any], measured: dict[str, Localization], target: RunFolder) -> None:

@@ -14,6 +14,7 @@ from pipelines.jobs.artefact import Artefact
 from pipelines.jobs.config import TrainConfig, open_run_inputs
 from pipelines.jobs.trained import Trained, decisions, load_trained
 from pipelines.jobs.uncertainty import sureness_columns
+from pipelines.output import check_file
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder, atomic_path
 
@@ -67,14 +68,14 @@ def predict_run(
         ...
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
-    console = console or Console(quiet=True)
+    console, out = console or Console(quiet=True), check_file(out)
     _check_on_error(on_error)
     folder, sampling = RunFolder(run).open(), Sampling(uncertainty, samples, tuple(map(str, members)))
     with console.status("Loading the model"):
         trained = load_trained(folder, protocol=two_stage, sampling=sampling)
     records = open_run_inputs(TrainConfig.from_run(folder), inputs, trained.model)
     how = {"on_error": on_error, "seed": seed, "batch_size": batch_size, "console": console}
-    return _predict(trained, records, pathlib.Path(out), **how)
+    return _predict(trained, records, out, **how)
 
 
 def predict_artefact(
@@ -105,10 +106,10 @@ def predict_artefact(
         OSError: If `out` cannot be written.
     """
     _check_on_error(on_error)
-    model = artefact.model
+    model, out = artefact.model, check_file(out)
     records = open_inputs(inputs, model=model, options=model.reading, preprocess=model.preprocess)
     how = {"on_error": on_error, "batch_size": batch_size, "console": console or Console(quiet=True)}
-    return _predict(artefact, records, pathlib.Path(out), **how)
+    return _predict(artefact, records, out, **how)
 
 
 def _check_on_error(on_error: str) -> None:

@@ -2,14 +2,18 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import summarize
+from pipelines.csv_table import AS_WRITTEN, read_table
 from pipelines.run_folder import RunFolder
+
+SHAPE = {"task": str, "class_names": [str], "confusion_matrices?": {str: [[int]]}}  # Of `metrics.json`, as used here.
+ROUNDING = 1e-6  # Of a probability.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,21 +72,18 @@ def read_predictions(folder: str | os.PathLike) -> Predictions:
         raise FileNotFoundError(
             f"`medkeras evaluate` writes predictions.csv and metrics.json. Received: {os.fspath(folder)}"
         )
-    metrics = run.read_json("metrics.json")
+    metrics = run.read_json("metrics.json", SHAPE)
     task, names = metrics["task"], metrics["class_names"]
     columns = [f"probability_{name}" for name in names]
-    table = pd.read_csv(run / "predictions.csv", dtype=str, keep_default_na=False)
-    missing = {"id", "patient", "label", "prediction", *columns} - set(table)
-    if missing or table["id"].duplicated().any():
-        what = f"without {', '.join(sorted(missing))}" if missing else "with an id in two rows"
-        raise ValueError(f"predictions.csv has one row per image. Received: {run / 'predictions.csv'} {what}")
+    table = _read(run, columns)
     if is_multilabel(task):
         labels, decisions = (_labels(table[column], names) for column in ("label", "prediction"))
-        labels[_labels(table["unknown"], names) == 1 if "unknown" in table else ()] = np.nan
+        if "unknown" in table:  # An evaluation writes it where a label is unknown.
+            labels[_labels(table["unknown"], names) == 1] = np.nan
         _check_known(labels, metrics, run)
     else:
         place = {name: k for k, name in enumerate(names)}
-        labels, decisions = (table[column].map(place).to_numpy() for column in ("label", "prediction"))
+        labels, decisions = (_classes(table[column], place, run) for column in ("label", "prediction"))
     return Predictions(
         name=run.path.resolve().name,
         task=task,
@@ -90,9 +91,30 @@ def read_predictions(folder: str | os.PathLike) -> Predictions:
         ids=table["id"].to_numpy(),
         patients=table["patient"].to_numpy(),
         labels=labels,
-        probabilities=table[columns].astype(np.float64).to_numpy(),
+        probabilities=table[columns].to_numpy(np.float64),
         decisions=decisions,
     )
+
+
+def _read(run: RunFolder, probabilities: Sequence[str]) -> pd.DataFrame:
+    path, about = run / "predictions.csv", ("id", "patient", "label", "prediction")
+    table = read_table(path, columns=about, numbers=probabilities, dtype=str, **AS_WRITTEN)
+    if table["id"].duplicated().any() or not len(table):
+        what = "with an id in two rows" if len(table) else "without a row"
+        raise ValueError(f"predictions.csv has one row per image. Received: {path} {what}")
+    values = table[list(probabilities)]
+    if not ((values > -ROUNDING) & (values < 1 + ROUNDING)).all(axis=None):
+        raise ValueError(f"A probability is a number in [0, 1]. Received: {path} with another")
+    return table
+
+
+def _classes(column: pd.Series, place: Mapping[str, int], run: RunFolder) -> np.ndarray:
+    """Returns the class index of each entry."""
+    for name in column[~column.isin(list(place))].head(1):
+        raise ValueError(
+            f"A {column.name} is one of {', '.join(place)}. Received: {name!r} in {run / 'predictions.csv'}"
+        )
+    return column.map(place).to_numpy()
 
 
 def _labels(column: pd.Series, names: Sequence[str]) -> np.ndarray:
@@ -101,7 +123,8 @@ def _labels(column: pd.Series, names: Sequence[str]) -> np.ndarray:
 
 
 def _check_known(labels: np.ndarray, metrics: dict, run: RunFolder) -> None:
-    counted = [np.sum(metrics["confusion_matrices"][name]) for name in metrics["class_names"]]
+    matrices = metrics.get("confusion_matrices", {})
+    counted = [np.sum(matrices.get(name, 0)) for name in metrics["class_names"]]
     if (~np.isnan(labels)).sum(axis=0).tolist() != counted:
         raise ValueError(
             "The table must say which labels are unknown; evaluate the run again. "

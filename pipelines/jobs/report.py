@@ -13,11 +13,14 @@ from pipelines.jobs.calibration import decision_losses
 from pipelines.jobs.compare import compare_runs
 from pipelines.jobs.predictions import Predictions, read_predictions
 from pipelines.jobs.report_pictures import gallery_of
+from pipelines.output import check_folder
 from pipelines.records import SPLITS
 from pipelines.report import curves
 from pipelines.report.card import render_card
 from pipelines.report.facts import read_facts
+from pipelines.report.missing import missing_row
 from pipelines.report.page import render_page
+from pipelines.report.parts import is_damaged
 from pipelines.report.svg import Chart
 from pipelines.run_folder import RunFolder
 
@@ -50,7 +53,8 @@ def report_run(
 
     Raises:
         FileNotFoundError: If a folder holds no trained run.
-        ValueError: If `pictures` is negative, or a file of the run is damaged.
+        ValueError: If `pictures` is negative, or `config.yaml` or `report.yaml` is damaged. What else cannot be read
+            is named on the page.
         OSError: If `out` cannot be written.
 
     Example:
@@ -62,10 +66,11 @@ def report_run(
     console = console or Console(quiet=True)
     if pictures < 0:
         raise ValueError(f"`pictures` must be at least 0. Received: pictures={pictures}")
+    if out is not None:
+        check_folder(out)
     folder, compared = RunFolder(run).open(), [RunFolder(other).open() for other in others]
     facts = read_facts(folder, called=run)
-    has_table = facts["evaluation"] and (folder / "predictions.csv").is_file()
-    predictions = read_predictions(folder.path) if has_table else None
+    predictions = _predictions(folder, facts)
     shown, note = [], _no_pictures(facts, predictions, pictures)
     with console.status("Drawing"):
         if not note:
@@ -73,7 +78,7 @@ def report_run(
                 shown, note = gallery_of(folder, facts, predictions, pictures, seed)
             except (ValueError, OSError) as error:
                 note = f"The images cannot be shown: {' '.join(str(error).split())}"
-        charts = _charts(folder, facts, predictions)
+        charts = _charts(facts, predictions)
         facts["comparisons"] = [_compare(folder, other, seed) for other in compared]
     target = folder if out is None else RunFolder(out)
     page = target.write_text("report.html", render_page(facts, charts, shown, note=note))
@@ -83,11 +88,23 @@ def report_run(
     return page
 
 
-def _charts(folder: RunFolder, facts: dict[str, Any], predictions: Predictions | None) -> dict[str, list[Chart]]:
+def _predictions(folder: RunFolder, facts: dict[str, Any]) -> Predictions | None:
+    """Returns the predictions of an evaluated run, if they are there; adds to the facts what cannot be read."""
+    if not facts["evaluation"] or not (folder / "predictions.csv").is_file():
+        return None
+    try:
+        return read_predictions(folder.path)
+    except ValueError as error:
+        why = " ".join(str(error).replace(str(folder / "predictions.csv"), "predictions.csv").split())
+        command = next(row for row in facts["commands"] if row.startswith("medkeras evaluate "))
+        facts["missing"].append(missing_row("predictions", "the curves and the images", command, why))
+        return None
+
+
+def _charts(facts: dict[str, Any], predictions: Predictions | None) -> dict[str, list[Chart]]:
     charts = {"history": curves.history_charts(facts["history"]) if facts["history"] else []}
-    if (folder / "decision_curve.csv").is_file():
-        table = pd.read_csv(folder / "decision_curve.csv", dtype={"class": str}, keep_default_na=False, na_values={})
-        charts["decision"] = curves.decision_charts(table)
+    if facts["decision_curve"]:
+        charts["decision"] = curves.decision_charts(pd.DataFrame(facts["decision_curve"]))
     if predictions is None:
         return charts
     labels, found = predictions.labels, predictions.probabilities
@@ -107,7 +124,10 @@ def _charts(folder: RunFolder, facts: dict[str, Any], predictions: Predictions |
 def _no_pictures(facts: dict[str, Any], predictions: Predictions | None, pictures: int) -> str:
     """Returns why there are no pictures, if that is known beforehand."""
     if predictions is None:
-        return "Images are chosen by how they were decided, which medkeras evaluate finds out."
+        found = "Images are chosen by how they were decided, "
+        if is_damaged(facts, "predictions"):
+            return found + "and predictions.csv cannot be read."
+        return found + "which medkeras evaluate finds out."
     if not pictures:
         return "Images were left out of this report."
     if facts["evaluation"]["split"] not in SPLITS:
@@ -126,8 +146,9 @@ def _compare(folder: RunFolder, other: RunFolder, seed: int) -> dict[str, Any]:
 
 def _print(console: Console, facts: dict[str, Any], page: pathlib.Path) -> None:
     for row in facts["missing"]:
+        why = f". {row['damaged']}" if "damaged" in row else ""
         console.print(
-            f"not in the report: {row['what']}; {row['command']}", style="yellow", markup=False, soft_wrap=True
+            f"not in the report: {row['what']}{why}; {row['command']}", style="yellow", markup=False, soft_wrap=True
         )
     open_ = sum(value is None for value in facts["author"].values())
     if open_:

@@ -38,7 +38,10 @@ from pipelines.termination import Terminated, on_sigterm
 
 PLAIN = {"highlight": False, "soft_wrap": True}
 SMALL_BATCH = 2**20  # Bytes of images with which no step needs memory worth estimating.
-DERIVED = ("operating_point*.json", "calibration*.json", "metrics.json", "predictions.csv")
+DERIVED = (
+    *("operating_point*.json", "calibration*.json", "metrics.json", "predictions.csv", "errors.csv"),
+    *("decision_curve.csv", "subgroups.csv", "localization*/localization.json"),
+)  # Of the model as it was; a training that goes on makes another.
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
@@ -113,7 +116,7 @@ def _check_replicas(run: RunFolder, config: TrainConfig, distribution: Distribut
     follows = config.batch_per_replica or config.scale_learning_rate
     if not follows or not (run / "environment.json").is_file():
         return
-    before = run.read_json("environment.json").get("devices", {}).get("replicas", 1)
+    before = run.read_json("environment.json", {"devices?": {"replicas?": int}}).get("devices", {}).get("replicas", 1)
     if before != distribution.replicas:
         raise ValueError(
             f"The batch or the learning rate of {run.path} follows the number of devices, which must stay {before}. "

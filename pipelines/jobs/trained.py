@@ -3,20 +3,33 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from medkeras.evaluation import OperatingPoint
 from medkeras.models import ImageClassifier, two_stage
+from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import LogitScaling, with_scaling
+from pipelines.csv_table import read_table
+from pipelines.jobs import calibration
 from pipelines.jobs.answers import Answers, Sampling, answer, predict_logits, predict_records
 from pipelines.jobs.calibration import Calibration, fit_answers, fit_logits
 from pipelines.jobs.config import TrainConfig, load_split
+from pipelines.json_shape import MEASURED, NUMBER
 from pipelines.records import Records
 from pipelines.run_folder import RunFolder
+
+REACHED = {"sensitivity": MEASURED, "specificity": MEASURED, "positives": int, "negatives": int}
+POINT = {
+    "task": str,
+    "thresholds": (None, [NUMBER]),
+    "rule": str,
+    "chosen_on?": (None, str),
+    "reached?": (None, [(None, REACHED)]),
+}  # What `operating_point.json` holds, see `pipelines.json_shape`.
 
 __all__ = [
     "Trained",
@@ -128,8 +141,7 @@ def load_trained(
         records = load_split(TrainConfig.from_run(run), "val")
         answers = answer(model, records, sampling=sampling, members=members, console=console)
         _freeze(run, suffix, base, records, answers)
-    point = OperatingPoint.from_dict(run.read_json(f"operating_point{suffix}.json"))
-    return Trained(model, sampling, point, _calibration(run, suffix, model), members)
+    return Trained(model, sampling, _point(run, suffix, model), _calibration(run, suffix, model), members)
 
 
 def load_member(run: RunFolder, member: RunFolder) -> ImageClassifier:
@@ -144,7 +156,8 @@ def load_member(run: RunFolder, member: RunFolder) -> ImageClassifier:
     _check_ended(member)
     own, other = (TrainConfig.from_run(folder) for folder in (run, member))
     if (own.data, own.source_options) == (other.data, other.source_options):
-        mine, theirs = (pd.read_csv(folder / "splits.csv", dtype=str) for folder in (run, member))
+        columns = ("patient", "split")
+        mine, theirs = (read_table(folder / "splits.csv", columns=columns, dtype=str) for folder in (run, member))
         for split, seen in (("test", ("train", "val")), ("val", ("train",))):
             patients = theirs["patient"][theirs["split"].isin(seen)]
             common = sorted(set(mine["patient"][mine["split"] == split]) & set(patients))
@@ -198,7 +211,35 @@ def _calibration(run: RunFolder, suffix: str, model: ImageClassifier) -> Calibra
     name = f"calibration{suffix}.json"
     if not (run / name).is_file():
         return Calibration(LogitScaling(model.task))
-    return Calibration.from_dict(run.read_json(name))
+
+    def make(content: dict[str, Any]) -> Calibration:
+        found = Calibration.from_dict(content)
+        for values in (found.scaling.scale, found.scaling.shift):
+            _check_of(model, found.scaling.task, len(values))
+        if found.sets is not None:
+            _check_of(model, found.sets.task, len(found.sets.limits))
+        return found
+
+    return run.read_json(name, calibration.SHAPE, make=make)
+
+
+def _point(run: RunFolder, suffix: str, model: ImageClassifier) -> OperatingPoint:
+    """Reads what was chosen on validation."""
+
+    def make(values: dict[str, Any]) -> OperatingPoint:
+        found = OperatingPoint.from_dict(values)
+        _check_of(model, found.task, len(found.thresholds) if is_multilabel(found.task) else 1)
+        return found
+
+    return run.read_json(f"operating_point{suffix}.json", POINT, make=make)
+
+
+def _check_of(model: ImageClassifier, task: str, size: int) -> None:
+    if task != model.task or size not in (1, model.num_classes):
+        raise ValueError(
+            f"it must be of the model's task and classes, {model.task} of {model.num_classes}. "
+            f"Received: {task} of {size}"
+        )
 
 
 def _check_ended(run: RunFolder) -> None:

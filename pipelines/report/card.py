@@ -147,7 +147,10 @@ def _comparison(facts: Facts) -> list[str]:
 
 
 def _missing(facts: Facts) -> list[str]:
-    lines = [f"- {row['what']}: `{_code(row['command'])}`" for row in facts["missing"]]
+    lines = [
+        f"- {row['what']}{plain(' (' + row['damaged'] + ')') if 'damaged' in row else ''}: `{_code(row['command'])}`"
+        for row in facts["missing"]
+    ]
     return ["## Not in this run", "\n".join(lines)] if lines else []
 
 

@@ -3,16 +3,32 @@
 import os
 import pathlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from pipelines.csv_table import AS_WRITTEN
+from pipelines.json_shape import mismatch
 from pipelines.records import SPLITS
 from pipelines.report.author import read_author
 from pipelines.report.headline import headlines
+from pipelines.report.missing import missing_parts
+from pipelines.report.parts_read import (
+    CALIBRATED,
+    ENVIRONMENT,
+    LOCALIZATION,
+    METRICS,
+    POINT,
+    PartsRead,
+    check_localization,
+    check_metrics,
+)
 from pipelines.run_folder import RunFolder
 
+CONFIG = {"data": str, "model": str, "source_options?": (None, {str: object})}
+GROUP_COLUMNS = ("class", "column", "group", "is_small", "stands_out")
+CURVE_NUMBERS = ("threshold", "net_benefit", "treat_all")
 CLASS_MEASURES = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
 LOCALIZED = ("iou", "dice", "pointing", "energy")
 
@@ -27,12 +43,13 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
     Returns:
         `run`, `title`, `author` (see `pipelines.report.author`), `model`, `data`, `evaluation`, `headline`, `classes`,
         `confusion`, `operating_point`, `calibration`, `subgroups`, `errors`, `history`, `localization`,
-        `environment`, `config` and `commands`, all of plain values; what the folder does not have is None, and
-        `missing` has a row for it: `part`, `what` and the `command` that makes it.
+        `decision_curve`, `environment`, `config` and `commands`, all of plain values; what the folder does not have, or
+        what cannot be read, is None, and `missing` has a row for it: `part`, `what`, the `command` that makes it, and
+        of a damaged file `damaged`, the reason.
 
     Raises:
         FileNotFoundError: If there is no `config.yaml`.
-        ValueError: If a file is damaged.
+        ValueError: If `config.yaml` or `report.yaml` is damaged.
 
     Example:
         >>> import tempfile
@@ -42,33 +59,47 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
         >>> facts["model"]["name"], facts["missing"][0]["command"]
         ('focusnet2d', 'medkeras evaluate runs/a')
     """
-    config, metrics = run.read_config(), _json(run, "metrics.json")
+    config, author, read = _config(run), read_author(run), PartsRead(run)
+    metrics = read.json("metrics.json", METRICS, make=check_metrics)
     called = shlex.quote(os.fspath(called or run.path))
-    author, environment = read_author(run), _json(run, "environment.json")
-    localization, sampled = _json(run, "localization/localization.json"), _sampled(metrics)
+    environment = read.json("environment.json", ENVIRONMENT)
+    localization = read.json("localization/localization.json", LOCALIZATION, make=check_localization)
+    sampled = _sampled(metrics)
     facts = {
         "run": run.path.resolve().name,
         "author": author,
         "config": config,
         "model": {name: config.get(name) for name in ("pretrained", "training", "recipe")} | {"name": config["model"]},
-        "data": _data(run, config, metrics),
+        "data": _data(read, config, metrics),
         "evaluation": metrics and {key: metrics.get(key) for key in ("split", "count", "patients", "uncertainty")},
         "headline": [] if metrics is None else headlines(metrics),
         "overall": metrics and _overall(metrics),
         "classes": None if metrics is None else _classes(metrics),
         "confusion": None if metrics is None else _confusion(metrics),
-        "operating_point": _json(run, f"operating_point{sampled}.json"),
+        "operating_point": read.json(f"operating_point{sampled}.json", POINT),
         "calibration": metrics and metrics.get("calibration"),
-        "calibrated": _json(run, f"calibration{sampled}.json"),
-        "subgroups": _rows(run, "subgroups.csv"),
-        "errors": _rows(run, "errors.csv"),
-        "history": _columns(run, "history.csv"),
+        "calibrated": read.json(f"calibration{sampled}.json", CALIBRATED),
+        "subgroups": _rows(read, "subgroups.csv", GROUP_COLUMNS, ["images", "positives"]),
+        "errors": _rows(read, "errors.csv", ["id", "label", "decided"], ["probability_of_truth"]),
+        "decision_curve": _columns(
+            read, "decision_curve.csv", numbers=CURVE_NUMBERS, columns=["class"], dtype={"class": str}, **AS_WRITTEN
+        ),
+        "history": _columns(read, "history.csv", columns=["epoch", "loss"], numbers=True),
         "localization": localization and _localization(localization),
         "environment": environment,
     }
     facts["title"] = " ".join(author["title"]) if author["title"] else f"{config['model']} on {facts['data']['source']}"
     facts["commands"] = _commands(environment, called, facts, metrics)
-    return facts | {"missing": _missing(facts, called)}
+    has = facts | {"data": facts["data"]["counts"]}
+    return facts | {"missing": missing_parts(has, called, sampled=sampled, damaged=read.damaged)}
+
+
+def _config(run: RunFolder) -> dict[str, Any]:
+    """Returns the configuration, of which data and model are needed."""
+    config = run.read_config()
+    if reason := mismatch(config, CONFIG):
+        raise ValueError(f"Cannot read {run / 'config.yaml'}: {reason}")
+    return config
 
 
 def _overall(metrics: dict[str, Any]) -> dict[str, Any] | None:
@@ -88,27 +119,9 @@ def source_name(data: str) -> str:
     return f"{kind}{colon}{pathlib.PurePath(rest).name}" if colon else pathlib.PurePath(data).name
 
 
-def _json(run: RunFolder, name: str) -> Any:
-    if not (run / name).is_file():
-        return None
-    try:
-        return run.read_json(name)
-    except ValueError as error:
-        raise ValueError(f"A run's files are whole. Received: {run / name}, {error}") from error
-
-
-def _table(run: RunFolder, name: str, **options: Any) -> pd.DataFrame | None:
-    if not (run / name).is_file():
-        return None
-    try:
-        return pd.read_csv(run / name, **options)
-    except (ValueError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"A run's files are whole. Received: {run / name}, {error}") from error
-
-
-def _rows(run: RunFolder, name: str) -> list[dict[str, Any]] | None:
+def _rows(read: PartsRead, name: str, columns: Sequence[str], numbers: Sequence[str]) -> list[dict[str, Any]] | None:
     names = {"class": str, "column": str, "group": str, "id": str, "patient": str, "label": str, "decided": str}
-    table = _table(run, name, dtype=names, keep_default_na=False, na_values={})
+    table = read.table(name, columns=columns, numbers=numbers, dtype=names, **AS_WRITTEN)
     if table is None:
         return None
     # Only in numbers is a blank one that is not known: a class may be called NA.
@@ -117,13 +130,15 @@ def _rows(run: RunFolder, name: str) -> list[dict[str, Any]] | None:
     return [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def _columns(run: RunFolder, name: str) -> dict[str, list[float]] | None:
-    table = _table(run, name)
+def _columns(read: PartsRead, name: str, **options: Any) -> dict[str, list[Any]] | None:
+    table = read.table(name, **options)
     return None if table is None or not len(table) else {str(key): table[key].tolist() for key in table}
 
 
-def _data(run: RunFolder, config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> dict[str, Any]:
-    table = _table(run, "splits.csv", dtype=str, keep_default_na=False)
+def _data(read: PartsRead, config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    as_text = {"dtype": str, "keep_default_na": False}
+    table = read.table("splits.csv", columns=["patient", "split", "label"], **as_text)
+    rejected = read.table("rejected.csv", **as_text)
     names = metrics["class_names"] if metrics else _names(table)
     return {
         "source": source_name(config["data"]),
@@ -131,8 +146,8 @@ def _data(run: RunFolder, config: Mapping[str, Any], metrics: Mapping[str, Any] 
         "task": metrics["task"] if metrics else config.get("task"),
         "class_names": names,
         "counts": None if table is None else _counts(table, names),
-        "leakage": _leakage(run, config),
-        "rejected": len(_table(run, "rejected.csv", dtype=str)) if (run / "rejected.csv").is_file() else 0,
+        "leakage": _leakage(read.table("leakage.csv", columns=["kind", "split_a", "split_b"], **as_text)),
+        "rejected": 0 if rejected is None else len(rejected),
         **{name: config.get(name) for name in ("image_size", "channels", "preprocess", "augment", "balance")},
         "grouped_duplicates": bool(config.get("group_duplicates")),
         "split_from": "a file" if config.get("split_file") else "patients",
@@ -166,9 +181,8 @@ def _counts(table: pd.DataFrame, names: list[str]) -> dict[str, dict[str, Any]]:
     return counts
 
 
-def _leakage(run: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
+def _leakage(table: pd.DataFrame | None) -> dict[str, Any]:
     """Returns whether was looked for leaks, and how many of each kind there are between which splits."""
-    table = _table(run, "leakage.csv", dtype=str, keep_default_na=False)
     if table is None:
         return {"looked": False, "found": None}
     counts = table.groupby(["kind", "split_a", "split_b"], sort=False).size()
@@ -227,18 +241,3 @@ def _commands(
         made.append(" ".join([f"medkeras evaluate {called}", *options]))
     made += [f"medkeras localize {called}"] if facts["localization"] else []
     return [*made, f"medkeras report {called}"]
-
-
-def _missing(facts: Mapping[str, Any], called: str) -> list[dict[str, str]]:
-    """Returns what the folder does not have, and the command that makes it."""
-    train, evaluate = f"medkeras train ... --run {called}", f"medkeras evaluate {called}"
-    parts = [
-        ("evaluation", "measures on images that training has not seen", evaluate),
-        ("subgroups", "whether it is as good for every group of patients", f"{evaluate} --subgroup COLUMN"),
-        ("localization", "whether its maps find what experts drew", f"medkeras localize {called}"),
-        ("calibrated", "calibration, prediction sets and referral", train),
-        ("history", "the course of the training", train),
-        ("environment", "versions and machine", train),
-    ]
-    gone = [{"part": part, "what": what, "command": command} for part, what, command in parts if not facts[part]]
-    return gone + ([] if facts["data"]["counts"] else [{"part": "data", "what": "the splits", "command": train}])

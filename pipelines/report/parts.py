@@ -37,12 +37,22 @@ def terms(rows: Iterable[tuple[Any, Any]]) -> Markup:
 
 
 def absent(facts: Facts, part: str) -> Markup:
-    """Returns what is missing of a part, and the command that makes it."""
-    found = [row for row in facts["missing"] if row["part"] == part]
-    says = [
-        join([f"Not in this run: {row['what']}. It comes from ", tag("code", row["command"]), "."]) for row in found
-    ]
+    """Returns what is missing of a part or cannot be read, and the command that makes it."""
+    says = [_absent(row) for row in facts["missing"] if row["part"] == part]
     return paragraph(*says, class_="missing")
+
+
+def is_damaged(facts: Facts, part: str) -> bool:
+    """Says whether a part is there and cannot be read."""
+    return any(row["part"] == part and "damaged" in row for row in facts["missing"])
+
+
+def _absent(row: Mapping[str, str]) -> Markup:
+    if "damaged" in row:
+        return join(
+            [f"Not shown: {row['what']}. {row['damaged']}. It is made anew by ", tag("code", row["command"]), "."]
+        )
+    return join([f"Not in this run: {row['what']}. It comes from ", tag("code", row["command"]), "."])
 
 
 def drawn(charts: Charts, *names: str) -> Markup:

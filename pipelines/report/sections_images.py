@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipelines.report.markup import Markup, join, number, table, tag
-from pipelines.report.parts import Facts, paragraph, terms
+from pipelines.report.parts import Facts, absent, is_damaged, paragraph, terms
 from pipelines.report.pictures import GROUPS, Picture
 
 
@@ -50,6 +50,8 @@ def _card(picture: Picture, key: str) -> Markup:
 
 
 def _errors(facts: Facts) -> Markup | None:
+    if is_damaged(facts, "errors"):
+        return absent(facts, "errors")
     if not facts["errors"]:
         return None
     rows = [

@@ -11,7 +11,7 @@ from pipelines.report.author import FIELDS, FIRST
 from pipelines.report.checklist import answers
 from pipelines.report.markup import Markup, join, number, table, tag
 from pipelines.report.names import words
-from pipelines.report.parts import TITLES, Charts, Facts, absent, drawn, paragraph, terms
+from pipelines.report.parts import TITLES, Charts, Facts, absent, drawn, is_damaged, paragraph, terms
 
 
 def authors(facts: Facts) -> Markup:
@@ -40,14 +40,15 @@ def data(facts: Facts) -> Markup:
         parts.append(table(head, rows, caption=f"{of}, by split", numbers=1))
     else:
         parts.append(absent(facts, "data"))
-    parts += [tag("h3", "Leaks between splits"), _leaks(found), tag("h3", "Preparation of images")]
+    parts += [tag("h3", "Leaks between splits"), _leaks(facts), tag("h3", "Preparation of images")]
+    rejected = absent(facts, "rejected") if is_damaged(facts, "rejected") else number(found["rejected"])
     rows = [
         ("Size", _listed(found["image_size"], "as stored")),
         ("Channels", _listed(found["channels"], "as stored")),
         ("Steps before everything else", _listed(found["preprocess"], "none")),
         ("Augmentation in training", _listed(found["augment"], "none")),
         ("Balance of classes in training", _listed(found["balance"], "none")),
-        ("Images left out as unreadable", number(found["rejected"])),
+        ("Images left out as unreadable", rejected),
     ]
     return join([*parts, terms(rows)])
 
@@ -146,8 +147,10 @@ def _source_says(found: Mapping[str, Any]) -> str:
     return f"Source: {found['source']}{f' ({options})' if options else ''}. An image has {kind}. Split {by}{folds}."
 
 
-def _leaks(found: Mapping[str, Any]) -> Markup:
-    leakage = found["leakage"]
+def _leaks(facts: Facts) -> Markup:
+    leakage = facts["data"]["leakage"]
+    if is_damaged(facts, "leakage"):
+        return absent(facts, "leakage")
     if not leakage["looked"]:
         return paragraph("No search for leaks is on record: the run has no leakage.csv.", class_="missing")
     if not leakage["found"]:

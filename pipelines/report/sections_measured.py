@@ -1,11 +1,11 @@
 """Sections on what a run is worth: figures, decisions, how sure it is, for whom, where it looks, beside which."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.report.markup import Markup, interval, is_absent, join, number, table, tag
 from pipelines.report.names import words
-from pipelines.report.parts import Charts, Facts, absent, drawn, paragraph, terms
+from pipelines.report.parts import Charts, Facts, absent, drawn, is_damaged, paragraph, terms
 
 RULES = {
     "youden": "the largest sum of sensitivity and specificity",
@@ -16,7 +16,8 @@ RULES = {
 def summary(facts: Facts) -> Markup:
     """Returns the first figures with their sentences, and what is missing."""
     if not facts["headline"]:
-        return absent(facts, "evaluation")
+        others = [row for row in facts["missing"] if row["part"] != "evaluation"]
+        return join([absent(facts, "evaluation"), *_left_out(others)])
     done = facts["evaluation"]
     of = f"{done['count']} images" + (f" of {done['patients']} patients" if done.get("patients") else "")
     cards = [
@@ -33,7 +34,7 @@ def summary(facts: Facts) -> Markup:
         f"Measured on {of} of the {done['split']} split, which training has not seen. "
         "Ranges are 95 % intervals by patient: what other patients of the same kind might have given."
     )
-    return join([first, tag("dl", *cards, class_="figures"), *_left_out(facts)])
+    return join([first, tag("dl", *cards, class_="figures"), *_left_out(facts["missing"])])
 
 
 def performance(facts: Facts, charts: Charts) -> Markup:
@@ -51,13 +52,16 @@ def performance(facts: Facts, charts: Charts) -> Markup:
         rows = [[words(name), interval(value)] for name, value in facts["overall"].items()]
         says = "Overall; decisions here are at 0.5, or the most probable class"
         parts.append(table(["measure", "value"], rows, caption=says, numbers=1))
+    parts += [absent(facts, name) for name in ("predictions", "decision_curve") if is_damaged(facts, name)]
     return join([*parts, drawn(charts, "ranking", "decision")])
 
 
 def decisions(facts: Facts) -> Markup:
     """Returns the operating point, and how often it decides what."""
     point, parts = facts["operating_point"], []
-    if point is None:
+    if is_damaged(facts, "operating_point"):
+        parts.append(absent(facts, "operating_point"))
+    elif point is None:
         parts.append(paragraph("The run has no operating point: its training has not ended."))
     elif point["thresholds"] is None:
         parts.append(paragraph("The most probable class is decided; no threshold was chosen."))
@@ -91,8 +95,8 @@ def sureness(facts: Facts, charts: Charts) -> Markup:
         rows = [
             ("Referred to a person", number(selective["referred"])),
             ("Wrong among the rest", number(selective.get("risk_kept"))),
-            ("Wanted", number(selective["wanted_risk"])),
-            ("Wrong among all", number(selective["risk"])),
+            ("Wanted", number(selective.get("wanted_risk"))),
+            ("Wrong among all", number(selective.get("risk"))),
         ]
         parts += [tag("h3", "Referral"), terms(rows)]
     return join(parts)
@@ -142,8 +146,8 @@ def subgroups(facts: Facts) -> Markup:
         cells = [_ends(row, name) for name in ("auc", "sensitivity", "specificity", "calibration")]
         note = "too few to compare" if str(row["is_small"]) == "True" else _differs(row)
         rows.append(
-            [f"{row['column']}: {row['group']}", row["class"], note, number(int(row["images"])),
-             number(int(row["positives"])), *map(interval, cells)]
+            [f"{row['column']}: {row['group']}", row["class"], note, _count(row["images"]),
+             _count(row["positives"]), *map(interval, cells)]
         )  # fmt: skip
     head = ["group", "class", "differs in", "images", "positive", "AUC", "sensitivity", "specificity", "calibration"]
     says = paragraph(
@@ -204,9 +208,18 @@ def comparison(facts: Facts) -> Markup:
     return join(parts)
 
 
-def _left_out(facts: Facts) -> list[Markup]:
-    rows = [tag("li", row["what"], ": ", tag("code", row["command"])) for row in facts["missing"]]
-    return [tag("div", paragraph("Not in this run:"), tag("ul", *rows), class_="missing")] if rows else []
+def _left_out(missing: Sequence[Mapping[str, str]]) -> list[Markup]:
+    damaged = [
+        tag("li", f"{row['what']}. {row['damaged']}: ", tag("code", row["command"]))
+        for row in missing
+        if "damaged" in row
+    ]
+    gone = [tag("li", row["what"], ": ", tag("code", row["command"])) for row in missing if "damaged" not in row]
+    return [
+        tag("div", paragraph(title), tag("ul", *rows), class_="missing")
+        for title, rows in (("There, but it cannot be read:", damaged), ("Not in this run:", gone))
+        if rows
+    ]
 
 
 def _headline_value(row: Mapping[str, Any]) -> Markup:
@@ -237,6 +250,10 @@ def _confusion(facts: Facts) -> Markup:
         rows.append([f"truly {name}", *cells])
     head = ["", *(f"called {name}" for name in names)]
     return tag("div", table(head, rows, caption="Decisions, in images", numbers=1), class_="confusion")
+
+
+def _count(value: float | None) -> Markup:
+    return number(None if value is None else int(value))
 
 
 def _ends(row: Mapping[str, Any], name: str) -> dict[str, Any]:
