@@ -1,6 +1,7 @@
 """The enhance job: images of any depth, datasets, an interrupted one that goes on, and one line for bad input."""
 
 import cv2
+import keras
 import ldm_files
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ def make_run(path, model, **config):
 
 
 def vit(**options):
+    keras.utils.set_random_seed(0)  # Of other weights, the regions may cover a small image whole.
     options = {"patch": 8, "units": 8, "depth": 2, "heads": 2, "hidden": 16, "class_names": NAMES} | options
     return medkeras.models.create("vit_tiny", input_shape=(32, 32, 1), num_classes=2, **options)
 
