@@ -155,3 +155,18 @@ def test_probabilities_that_do_not_fit_the_thresholds_are_refused():
     for probabilities in ([[0.5, 0.5, 0.5]], [[0.5, 1.5]]):
         with pytest.raises(ValueError, match="Received"):
             point.apply(probabilities)
+
+
+def test_rounding_does_not_break_a_tie():
+    """0.3 + 1.0 and 0.6 + 0.7 are one sum, of which the second is the smaller in floats: sensitivity decides."""
+    positive, negative = [0.9] * 3 + [0.6] * 3 + [0.1] * 4, [0.6] * 3 + [0.1] * 7
+    assert 0.6 + 0.7 < 0.3 + 1.0
+    point = choose_operating_point([1] * 10 + [0] * 10, two_columns(positive + negative), task="binary")
+    assert point.thresholds == (pytest.approx(0.35),) and point.reached[0].sensitivity == 0.6
+
+
+def test_of_equal_f1_the_more_sensitive_cut_is_taken():
+    """Two of four found without a mistake, or all four with four mistakes: F1 is 2/3 for both."""
+    labels, scores = [1] * 4 + [0] * 5, [0.9, 0.9, 0.5, 0.5] + [0.5] * 4 + [0.1]
+    point = choose_operating_point(labels, two_columns(scores), task="binary", rule="f1")
+    assert point.thresholds == (pytest.approx(0.3),) and point.reached[0].sensitivity == 1

@@ -26,7 +26,7 @@ from pipelines.jobs.config import TrainConfig, load_split
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.predictions import read_predictions
 from pipelines.jobs.report import report_run
-from pipelines.report import curves
+from pipelines.report import curves, sections_measured
 from pipelines.report.author import FIELDS, read_author
 from pipelines.report.card import render_card
 from pipelines.report.checklist import ITEMS, answers
@@ -283,6 +283,57 @@ def test_what_belongs_to_samples_and_the_commands(tmp_path, run, written):
     sampled = read_facts(copy)
     assert sampled["operating_point"]["thresholds"] == [0.25]
     assert sampled["commands"][1].endswith("--uncertainty mc-dropout --samples 9")
+
+
+def test_verdicts_of_a_comparison_follow_the_intervals():
+    ends = {"auc": (0.01, 0.2), "accuracy": (-0.2, -0.01), "brier": (-0.1, 0.1)}
+    rows = {n: {"first": 0.6, "second": 0.5, "difference": 0.1, "low": a, "high": b} for n, (a, b) in ends.items()}
+    found = {"first": "a", "second": "b", "count": 9, "patients": 5, "measures": rows}
+    shown = sections_measured.comparison({"comparisons": [found]})
+    assert re.findall(">(apart|not told apart)<", shown) == ["apart", "apart", "not told apart"]
+
+
+def test_groups_that_are_small_or_differ_are_marked(written):
+    row = written[2]["subgroups"][0]
+    for is_small, stands_out, said in (
+        ("True", "auc", "too few to compare"),
+        ("False", "auc|brier", "AUC, Brier score"),
+    ):
+        changed = {**row, "is_small": is_small, "stands_out": stands_out}
+        assert f"<td>{said}</td>" in sections_measured.subgroups({"subgroups": [changed]})
+
+
+@pytest.mark.parametrize(
+    ("method", "left_out", "said"),
+    [
+        ("temperature", {}, "calibrated by temperature"),
+        ("temperature", {"scaling": "a class is missing"}, "left as the model gives them"),
+        ("none", {}, "left as the model gives them"),
+        ("vector", {"sets": "too few"}, "calibrated by vector"),
+    ],
+)
+def test_how_it_was_calibrated_is_told(written, method, left_out, said):
+    fitted = {"method": method, "images": 7, "left_out": left_out}
+    page = Page(render_page({**written[2], "calibrated": fitted, "comparisons": []}, {}, []))
+    assert said in page.text["sureness"] and "rest on 7 validation images" in page.text["sureness"]
+    assert all(f"No {what}: {why}" in page.text["sureness"] for what, why in left_out.items())
+
+
+def test_the_rule_of_the_decisions_is_told(written):
+    point = {"thresholds": None, "rule": "argmax"}
+    for changed, said in ((point, "most probable class is decided"), (None, "no operating point")):
+        assert said in sections_measured.decisions({**written[2], "operating_point": changed})
+    told = sections_measured.decisions(written[2])
+    assert "the largest sum of sensitivity and specificity, on the validation images" in told
+
+
+def test_the_map_that_found_most_is_shown(monkeypatch):
+    monkeypatch.setattr(report_pictures, "map_names", lambda model: ["a", "b", "c"])
+    monkeypatch.setattr(report_pictures, "is_of_class", lambda model, name: name == "b")
+    monkeypatch.setattr(report_pictures, "saliency_maps", lambda model, images, **how: how)
+    measured = {name: {"iou": {"value": value}} for name, value in (("a", 0.2), ("b", 0.6), ("gone", 0.9))}
+    maps, note = report_pictures._maps(None, None, [1, 0], {"localization": {"maps": measured}})
+    assert maps["point"] == "b" and maps["target"].tolist() == [1, 0] and "mean IoU is 0.600" in note
 
 
 @pytest.fixture
