@@ -76,7 +76,24 @@ def drawn(monkeypatch):
     return calls
 
 
-def test_one_method_is_drawn_and_measured(tmp_path):
+@pytest.fixture
+def curves(monkeypatch):
+    """The curves that the job measures: kind, maps, targets and result."""
+    calls = []
+
+    def watch(kind, true):
+        def measured(model, images, maps, *, target):
+            calls.append((kind, maps, target, true(model, images, maps, target=target)))
+            return calls[-1][-1]
+
+        monkeypatch.setattr(job, f"{kind}_curve", measured)
+
+    for kind in ("deletion", "insertion"):
+        watch(kind, getattr(job, f"{kind}_curve"))
+    return calls
+
+
+def test_one_method_is_drawn_and_measured(tmp_path, curves):
     told, out = io.StringIO(), tmp_path / "maps"
     run = make_run(tmp_path / "run", create("vit_tiny", units=16, heads=2, hidden=16), image_size=32)
     options = {"samples": 2, "method": "gradient_rollout", "target": "lesion"}
@@ -85,7 +102,11 @@ def test_one_method_is_drawn_and_measured(tmp_path):
     assert {*written, out / "written_by_explain.json"} == {*out.iterdir()}
     found = json.loads((out / "faithfulness.json").read_text())
     assert (found["images"], found["method"], found["target"]) == (2, "gradient_rollout", "lesion")
-    assert all(0 <= found[f"{kind}_{of}"] <= 1 for kind in ("deletion", "insertion") for of in ("map", "random"))
+    assert [kind for kind, *_ in curves] == ["deletion", "insertion"] * 2
+    for (kind, maps, target, curve), of in zip(curves, ("map", "map", "random", "random"), strict=True):
+        assert found[f"{kind}_{of}"] == pytest.approx(curve.areas.mean(), abs=1e-4) and list(target) == [1, 1]
+        np.testing.assert_array_equal(np.sort(maps.reshape(2, -1)), np.sort(curves[0][1].reshape(2, -1)))
+    assert not np.array_equal(curves[0][1], curves[2][1])
     assert len(found["similarity"]) == 4 and f"{found['deletion_map']:.3f}" in told.getvalue()
 
 
@@ -125,7 +146,7 @@ def test_sampled_images_carry_their_truth(run, tmp_path, drawn):
     assert len(drawn) == len(test) + 1 < 31
     for i, ((explanation,), options) in enumerate(drawn[:-1]):
         np.testing.assert_array_equal(explanation.images[0], fit(test.read(i), (32, 32, 1)))
-        assert options["labels"] == [NAMES[test.labels[i]]]
+        assert (options["names"], options["labels"]) == ([test.table["id"][i]], [NAMES[test.labels[i]]])
         assert options["masks"][0].any() == test.read_mask(i).any()
         assert options["masks"][0].sum() == pytest.approx(test.read_mask(i).sum() / 4, rel=0.3, abs=2)
 

@@ -198,7 +198,7 @@ def _thresholds(run: RunFolder, of: str) -> dict[str, float]:
     if not (run / name).is_file():
         return {}
     found = run.read_json(name, {"maps": {str: {"threshold": NUMBER}}})
-    return {point: of["threshold"] for point, of in found["maps"].items()}
+    return {point: measured["threshold"] for point, measured in found["maps"].items()}
 
 
 def _explain_records(
