@@ -102,6 +102,14 @@ def test_measures_are_means_over_seeds_and_differences_are_paired_by_patient(tmp
     assert found["differences"]["interpolated"]["auc"]["headline"] == {"value": 0, "low": 0, "high": 0}
 
 
+def test_the_headline_is_drawn_first_whatever_is_beside():
+    rows = {label: {"value": 0.1, "low": 0.0, "high": 0.2} for label in ("headline", "edema")}
+    for measures in (["auc"], ["auc", "average_precision"]):
+        figure = job.differences_figure({"differences": {"enhanced": dict.fromkeys(measures, rows)}})
+        assert len(figure.axes) == len(measures) and all(ax.yaxis_inverted() for ax in figure.axes)
+        assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["headline", "edema"]
+
+
 def test_enhanced_labels_keep_what_is_unknown_and_its_policy(tmp_path):
     names, rows = ("cyst", "mass"), []
     (tmp_path / "data").mkdir()

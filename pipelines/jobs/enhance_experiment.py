@@ -263,8 +263,9 @@ def differences_figure(report: dict[str, Any]) -> "Figure":
             ax.errorbar(values, place, xerr=spread, fmt="o", markersize=4, capsize=2, label=arm, color=COLORS[k])
         ax.axvline(0, color="black", lw=0.8)
         ax.set(yticks=range(len(labels)), yticklabels=labels, xlabel=f"{measure.replace('_', ' ')} less original's")
-        ax.invert_yaxis()
+        ax.locator_params(axis="x", nbins=6)
         ax.legend(fontsize=7)
+    figure.axes[0].invert_yaxis()  # The others share it.
     return figure
 
 
