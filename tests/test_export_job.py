@@ -212,8 +212,8 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
     for options, error, words in (
         ({"run": tmp_path / "none"}, FileNotFoundError, "none"),
         ({"run": damaged.path}, ValueError, "Cannot load .*model.keras"),
-        ({"to": tmp_path / "file"}, ValueError, "this is a file. Received: .*file"),
-        ({"to": tmp_path / "file" / "deeper"}, ValueError, "this is a file. Received: .*file"),
+        ({"to": tmp_path / "file"}, NotADirectoryError, "to a folder. Received: .*file is a file"),
+        ({"to": tmp_path / "file" / "deeper"}, NotADirectoryError, "to a folder. Received: .*file is a file"),
         ({"to": "/proc/nowhere"}, OSError, "/proc/nowhere"),
         ({"name": "a/b"}, ValueError, "name='a/b'"),
         ({"name": ""}, ValueError, "name=''"),
@@ -233,7 +233,7 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path):
 
 def test_a_folder_without_the_right_to_write_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(model_store.os, "access", lambda path, mode: False)
-    with pytest.raises(ValueError, match="can be written. Received: "):
+    with pytest.raises(PermissionError, match="can be written. Received: "):
         export_run(run.path, tmp_path)
 
 

@@ -22,7 +22,6 @@ from pipelines.jobs.export_table import show_export
 from pipelines.jobs.model_store import next_version, open_store, published, write_checksums
 from pipelines.jobs.signatures import choose_signatures
 from pipelines.jobs.trained import load_calibrated, load_trained
-from pipelines.output import check_folder
 from pipelines.run_folder import RunFolder
 
 KNOWN = tuple(BOUNDS)
@@ -78,10 +77,9 @@ def export_run(
     Raises:
         FileNotFoundError: If the run folder or a file of it is missing.
         ModuleNotFoundError: If `onnx` is asked and its extra is not installed.
-        ValueError: If an argument is out of its range, the store is not a folder that can be written, the
-            data do not fit the model, the model does not convert, or a file differs from Keras by more than
-            its bound.
-        OSError: If the store cannot be written.
+        ValueError: If an argument is out of its range, the data do not fit the model, the model does not convert, or
+            a file differs from Keras by more than its bound.
+        OSError: If the store is not a folder that can be written.
 
     Example:
         >>> export_run("no-such-run", "saved_models")
@@ -93,7 +91,7 @@ def export_run(
     _check(formats, samples, bounds)
     if name is None:
         name = run.path.resolve().name + ("_two_stage" if two_stage else "")
-    store = open_store(check_folder(to), name)
+    store = open_store(to, name)
     version = next_version(store)
     with console.status("Loading the model and the images"):
         model, notes = _model_and_notes(run, two_stage, console)

@@ -8,6 +8,8 @@ import shutil
 import uuid
 from collections.abc import Iterator
 
+from pipelines.output import check_folder
+
 CHECKSUMS = "checksums.sha256"
 
 
@@ -19,7 +21,8 @@ def open_store(to: str | os.PathLike, name: str) -> pathlib.Path:
         name: Name of the model.
 
     Raises:
-        ValueError: If the name is no plain folder name, or the store is a file or cannot be written.
+        ValueError: If the name is no plain folder name.
+        OSError: If the store is a file or cannot be written, see `pipelines.output.check_folder`.
 
     Example:
         >>> open_store("saved_models", "../chest")
@@ -29,13 +32,7 @@ def open_store(to: str | os.PathLike, name: str) -> pathlib.Path:
     """
     if not name or name != pathlib.Path(name).name or name.startswith("."):
         raise ValueError(f"`name` must be a plain folder name. Received: name={name!r}")
-    store = pathlib.Path(to) / name
-    nearest = next(place for place in (store, *store.parents) if place.exists())
-    if not nearest.is_dir():
-        raise ValueError(f"A model store is a folder, and this is a file. Received: {nearest}")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ValueError(f"A model store must be a folder that can be written. Received: {nearest}")
-    return store
+    return check_folder(pathlib.Path(to) / name)
 
 
 def next_version(store: pathlib.Path) -> int:
