@@ -33,7 +33,7 @@ from medkeras.losses import attention_alignment, attention_diversity
 from medkeras.models import create
 from medkeras.models.dualattendmed.training import WEIGHTS, AttentionTraining
 from medkeras.tasks import default_loss
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.memory import keep_freed_memory
 
 Step = Callable[[], float]
 SMALL, FULL = ("dualattendmed_small", 128), ("dualattendmed", 224)

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.augment import AttentionCrop, AttentionDrop, Augmenter
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.memory import keep_freed_memory
 
 CROP, DROP, PADDING, FILL = 0.5, 0.35, 0.1, 0.0
 CROPPED, DROPPED = (

@@ -49,7 +49,7 @@ from medkeras.evaluation import (
 )
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import LogitScaling, entropy, fit_conformal, fit_scaling, risk_coverage
-from pipelines.jobs.config import TrainConfig
+from pipelines.training.config import TrainConfig
 
 Arrays = dict[str, np.ndarray]
 Measures = dict[str, "float | Interval"]
@@ -72,10 +72,10 @@ def predictions(config: TrainConfig, arguments: argparse.Namespace, console: Con
 def _predict(
     config: TrainConfig, arguments: argparse.Namespace, kept: pathlib.Path, other: pathlib.Path, console: Console
 ) -> None:
-    from pipelines.jobs.answers import Sampling, answer, predict_logits
-    from pipelines.jobs.config import load_split, open_like
+    from pipelines.inference.answers import Sampling, answer, predict_logits
+    from pipelines.inference.trained_model import load_calibrated, load_model
     from pipelines.jobs.train import train
-    from pipelines.jobs.trained import load_calibrated, load_model
+    from pipelines.training.config import load_split, open_like
 
     run = train(config, console=console)
     model, calibrated = load_model(run), load_calibrated(run)

@@ -26,9 +26,9 @@ import baselines  # noqa: F401
 from training import config_of, options_of, parser_of
 
 from medkeras.evaluation import paired_bootstrap
+from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.train import train
-from pipelines.run_folder import RunFolder
 
 
 def config_for(arguments, model, seed):

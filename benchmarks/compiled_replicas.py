@@ -3,8 +3,8 @@
     python benchmarks/compiled_replicas.py
     python benchmarks/compiled_replicas.py vit_tiny --batch 16 --size 64 --steps 8 --rounds 9
 
-Both trainings are built by `pipelines.jobs.build` as `medkeras train` does, with the same batch of phantom images at
-every step. They take turns; the table shows the median of the rounds, their range, and the ratio within a round.
+Both trainings are built by `pipelines.training.build` as `medkeras train` does, with the same batch of phantom images
+at every step. They take turns; the table shows the median of the rounds, their range, and the ratio within a round.
 """
 
 import argparse
@@ -21,9 +21,9 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.jobs.build import build_training
-from pipelines.jobs.config import TrainConfig, load_data
-from pipelines.strategy import choose_strategy
+from pipelines.distribution.strategy import choose_strategy
+from pipelines.training.build import build_training
+from pipelines.training.config import TrainConfig, load_data
 
 MODELS = ("focusnet2d", "dualattendmed_tiny", "dcat_tiny", "hemf_tiny", "came_tiny", "vit_tiny")
 

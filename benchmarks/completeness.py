@@ -11,12 +11,12 @@ import pathlib
 import numpy as np
 
 from medkeras.explain import integrated_gradients
-from medkeras.explain.input_gradients import baseline_image, logits_of, most_probable
+from medkeras.explain.methods.input_gradients import baseline_image, logits_of, most_probable
 from medkeras.models import ImageClassifier
-from pipelines.decode import fit
-from pipelines.jobs.config import TrainConfig, load_split
-from pipelines.jobs.trained import load_model
-from pipelines.run_folder import RunFolder
+from pipelines.images.decode import fit
+from pipelines.inference.trained_model import load_model
+from pipelines.io.run_folder import RunFolder
+from pipelines.training.config import TrainConfig, load_split
 
 
 def errors(model: ImageClassifier, images: np.ndarray, *, steps: int) -> np.ndarray:

@@ -62,8 +62,8 @@ def of_medkeras(part: str, size: int, steps: int, threads: int) -> Callable[[], 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     from medkeras.super_resolution import DDIM, VQVAE, UNet
-    from medkeras.super_resolution.sampler import Sampler
-    from pipelines.memory import keep_freed_memory
+    from medkeras.super_resolution.diffusion.sampler import Sampler
+    from pipelines.runtime.memory import keep_freed_memory
 
     keep_freed_memory()
     images = np.zeros((1, size, size, 3), "float32")

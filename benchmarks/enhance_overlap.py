@@ -17,11 +17,11 @@ import pandas as pd
 
 from medkeras.evaluation import iou
 from medkeras.super_resolution import RegionRule, importance_maps
-from medkeras.super_resolution.attention_guided import MAPS, check_map
-from pipelines.decode import fit
-from pipelines.jobs.config import TrainConfig, load_split
-from pipelines.jobs.trained import load_model
-from pipelines.run_folder import RunFolder
+from medkeras.super_resolution.enhancement.attention_guided import MAPS, check_map
+from pipelines.images.decode import fit
+from pipelines.inference.trained_model import load_model
+from pipelines.io.run_folder import RunFolder
+from pipelines.training.config import TrainConfig, load_split
 
 RULES = {"threshold 0.8": {}, "threshold 0.5": {"threshold": 0.5}, "top 3": {"top": 3}}
 NAMES = ("IoU", "lesion covered", "share of the image", "covered by chance")

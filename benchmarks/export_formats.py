@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras.export import LiteRTModel, OnnxModel, export_edge_source, export_litert, export_onnx, export_saved_model
-from medkeras.export.litert import PRECISIONS
+from medkeras.export.litert.writer import PRECISIONS
 from medkeras.models import ImageClassifier, create, preset
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.memory import keep_freed_memory
 
 MODELS = ("focusnet2d", "dualattendmed_tiny:64x64x1", "focusnet2d_large", "dualattendmed_small")
 MODELS += ("dcat_small", "vit_tiny", "hemf_tiny", "came_tiny")

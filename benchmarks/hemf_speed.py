@@ -33,7 +33,7 @@ from rich.table import Table
 
 from medkeras.models import create
 from medkeras.tasks import default_loss
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.memory import keep_freed_memory
 
 Run = Callable[[], object]
 EDGE, CLASSES = 224, 7

@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 import pipelines
-from pipelines.cache import images_from_source
-from pipelines.input_pipeline import InputPipeline
-from pipelines.shards import images_from_shards
+from pipelines.input.cache import images_from_source
+from pipelines.input.dataset import InputPipeline
+from pipelines.input.shards import images_from_shards
 from pipelines.sources import open_source
 
 MEMORY_RECORDS = 400

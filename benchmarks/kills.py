@@ -29,10 +29,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import tiny_model  # noqa: E402, F401  registers its layers for reading
 from interrupted import Moment, Trainings, is_running, start_together  # noqa: E402
-
-from pipelines.checkpointing import Checkpoints  # noqa: E402
-from pipelines.checksums import what_is_wrong  # noqa: E402
-from pipelines.run_folder import RunFolder  # noqa: E402
+from pipelines.io.checksums import what_is_wrong  # noqa: E402
+from pipelines.io.run_folder import RunFolder  # noqa: E402
+from pipelines.training.checkpointing import Checkpoints  # noqa: E402
 
 KINDS = ("step", "step", "save", "save", "start")
 NOTICED = 2  # Exit code of a worker that says that another one is gone.

@@ -25,12 +25,12 @@ from training import config_of, parser_of
 
 from medkeras.evaluation.localization import mean_interval
 from medkeras.explain import map_names
-from pipelines.jobs.config import TrainConfig
+from pipelines.inference.trained_model import load_model
+from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.localize import localize_run
 from pipelines.jobs.train import train
-from pipelines.jobs.trained import load_model
-from pipelines.run_folder import RunFolder
+from pipelines.training.config import TrainConfig
 
 MAPS = (
     "attention",

@@ -33,11 +33,11 @@ from training import config_of, parser_of
 
 from medkeras.evaluation import paired_bootstrap
 from medkeras.evaluation.localization import mean_interval
-from pipelines.jobs.config import TrainConfig
+from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.localize import localize_run
 from pipelines.jobs.train import train
-from pipelines.run_folder import RunFolder
+from pipelines.training.config import TrainConfig
 
 
 class Row(NamedTuple):

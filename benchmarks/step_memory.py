@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras import models, tasks
-from medkeras.rematerialization import rematerialize
-from pipelines.jobs.config import TrainConfig
-from pipelines.jobs.optimizer import build_optimizer
-from pipelines.memory_estimate import estimate_memory
+from medkeras.backend.rematerialization import rematerialize
+from pipelines.training.config import TrainConfig
+from pipelines.training.memory_estimate import estimate_memory
+from pipelines.training.optimizer import build_optimizer
 
 
 def measure(name: str, batch: int, accumulate: int, checkpointing: bool, steps: int) -> dict[str, float]:

@@ -5,8 +5,8 @@
     python benchmarks/strategies.py --float64 --epochs 2
 
 Each architecture takes two steps an epoch on the same phantom images from the same seed, with dropout off and BatchNorm
-synchronised, by `pipelines.jobs.build` as `medkeras train` does. The two devices are logical devices of the CPU, the
-two processes talk over loopback. The table shows the largest difference to one device of the loss, in
+synchronised, by `pipelines.training.build` as `medkeras train` does. The two devices are logical devices of the CPU,
+the two processes talk over loopback. The table shows the largest difference to one device of the loss, in
 training and validation, and of any weight, as a share of the largest one of its tensor.
 
 With `--float64` everything is computed in double precision: a difference that is left there is one of the arithmetic,
@@ -30,14 +30,13 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "support"))
 from double_precision import compute_in_float64  # noqa: E402
-
-from pipelines.cluster import Cluster, find_cluster
-from pipelines.jobs.build import build_training, class_weight, train_batches, validation
-from pipelines.jobs.config import TrainConfig, load_data
-from pipelines.ports import free_ports
-from pipelines.strategy import Distribution, choose_strategy
+from pipelines.distribution.cluster import Cluster, find_cluster
+from pipelines.distribution.strategy import Distribution, choose_strategy
+from pipelines.runtime.ports import free_ports
+from pipelines.training.build import build_training, class_weight, train_batches, validation
+from pipelines.training.config import TrainConfig, load_data
 
 # As small as each architecture can be.
 MODELS = {

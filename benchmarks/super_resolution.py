@@ -31,8 +31,8 @@ import pipelines
 from medkeras.evaluation import paired_bootstrap, psnr, ssim
 from medkeras.super_resolution import LDMUpscaler, degrade, make_consistent
 from medkeras.super_resolution.interpolated import Interpolation
-from pipelines.jobs.upscaler import reconstructed, train_upscaler
-from pipelines.jobs.upscaler_config import UpscalerConfig
+from pipelines.enhancement.upscaler_config import UpscalerConfig
+from pipelines.jobs.train_upscaler import reconstructed, train_upscaler
 
 FINDINGS = ("Atelectasis", "Effusion", "Infiltration", "Pneumonia")  # enough of each in every split
 MEASURES = {"psnr": psnr, "ssim": ssim}

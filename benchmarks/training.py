@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.jobs.config import TrainConfig
+from pipelines.training.config import TrainConfig
 
 
 def parser_of(description: str | None, **defaults: Any) -> argparse.ArgumentParser:

@@ -29,7 +29,7 @@ from training import options_of
 
 from medkeras.models import create, preset
 from medkeras.uncertainty import MonteCarloDropout
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.memory import keep_freed_memory
 
 MODELS = ("dcat", "dcat_small", "dcat_tiny", "hemf_tiny:dropout=0.5", "dualattendmed_tiny:dropout=0.5")
 

@@ -22,7 +22,7 @@ PER_CLASS = 60
 
 def read_subject(folder, name):
     """Returns image in [0, 1], tumour mask and voxel size in mm, axes reordered to depth, height, width."""
-    from pipelines.sources.volume_file import read_volume
+    from pipelines.sources.volume.file import read_volume
 
     image = read_volume(folder / f"{name}_image.nrrd")
     mask = read_volume(folder / f"{name}_label.nrrd").array > 0
@@ -61,7 +61,7 @@ def cubes_of(volume, mask, spacing, rng):
 
 def records_of(cubes, labels, subjects):
     """Returns the cubes as records, with the subject as patient."""
-    from pipelines.records import Records
+    from pipelines.images.records import Records
 
     table = pd.DataFrame({"id": [f"{s}_{i}" for i, s in enumerate(subjects)], "patient": subjects, "split": ""})
     return Records(
@@ -82,7 +82,7 @@ def train_and_test(model_name, records, train, test, *, epochs, seed):
     import medkeras
     from medkeras.evaluation import evaluate
     from pipelines.augment import choose
-    from pipelines.input_pipeline import InputPipeline
+    from pipelines.input.dataset import InputPipeline
 
     keras.utils.set_random_seed(seed)
     shape = (EDGE, EDGE, EDGE, 1)

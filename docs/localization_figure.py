@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from medkeras.explain import localization_figure, localize
-from pipelines.decode import fit
-from pipelines.figure_files import save_figure
-from pipelines.jobs.config import TrainConfig, load_split
-from pipelines.jobs.trained import load_model
-from pipelines.run_folder import RunFolder
+from pipelines.images.decode import fit
+from pipelines.inference.trained_model import load_model
+from pipelines.io.figure_files import save_figure
+from pipelines.io.run_folder import RunFolder
+from pipelines.training.config import TrainConfig, load_split
 
 IMAGES = pathlib.Path(__file__).parent / "images"
 MAPS = ("attention", "evidence_map")

@@ -14,9 +14,9 @@ import pipelines
 from medkeras.evaluation import psnr
 from medkeras.super_resolution import LDMUpscaler, degrade
 from medkeras.super_resolution.interpolated import Interpolation
-from pipelines.figure_files import save_figure
-from pipelines.jobs.upscaler_config import UpscalerConfig
-from pipelines.run_folder import RunFolder
+from pipelines.enhancement.upscaler_config import UpscalerConfig
+from pipelines.io.figure_files import save_figure
+from pipelines.io.run_folder import RunFolder
 
 PATH = pathlib.Path(__file__).parent / "images" / "upscaler_phantom.png"
 SHOWN, STEPS, CELL = 3, 25, 2.2  # images, steps of the diffusion, inches per panel

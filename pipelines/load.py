@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
 
-    from pipelines.cache import Images
-    from pipelines.input_pipeline import InputPipeline
-    from pipelines.records import DatasetInfo, Records
+    from pipelines.images.records import DatasetInfo, Records
+    from pipelines.input.cache import Images
+    from pipelines.input.dataset import InputPipeline
 
 # What of records a preprocessing step changes.
 IMAGES_OF_RECORDS = ("read", "read_mask", "read_shape", "fingerprint")
@@ -31,7 +31,7 @@ class Splits:
         info: What a model and a report need to know.
         records: `{split: Records}`, in the order of `batches`.
         rejected: `id` and `reason` of every record left out by `on_error="skip"`.
-        leaks: What stands in two splits, one row per pair, see `pipelines.leakage.find_leaks`; empty where it
+        leaks: What stands in two splits, one row per pair, see `pipelines.splits.leakage.find_leaks`; empty where it
             was not looked for.
         pipelines: `{split: InputPipeline}`.
     """
@@ -138,11 +138,11 @@ def load(
         augment: For the training batches: a key of `pipelines.augment.AUGMENTATIONS`, or a list of
             augmentations and Keras preprocessing layers.
         resample: How an epoch shows the classes of the training split: `"oversample"`, `"undersample"` or
-            `"sqrt"`, see `pipelines.balance.resampled_counts`; by default every image once.
+            `"sqrt"`, see `pipelines.splits.balance.resampled_counts`; by default every image once.
         masks: Whether lesion masks come along, see `InputPipeline`.
         on_error: `"raise"` names the first image that cannot be used; `"skip"` leaves such images out and
             lists them in `rejected`.
-        cache: Folder in which decoded images are kept for this and later trainings, see `pipelines.shards`;
+        cache: Folder in which decoded images are kept for this and later trainings, see `pipelines.input.shards`;
             by default they are kept in memory, or not at all.
         memory_limit: Bytes up to which decoded images are kept in memory; beyond, each epoch reads them.
         data_service: Address of a tf.data service whose workers make the training batches; needs `cache`.
@@ -161,7 +161,7 @@ def load(
         TensorShape([8, 32, 32, 1])
     """
     from pipelines.augment import choose
-    from pipelines.decode import common_shape
+    from pipelines.images.decode import common_shape
 
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be >= 1. Received: batch_size={batch_size}")
@@ -244,9 +244,9 @@ def open_splits(
         >>> {name: len(part) for name, part in opened.splits.items()}
         {'train': 62, 'val': 10, 'test': 18}
     """
-    from pipelines.duplicates import find_duplicates
-    from pipelines.leakage import check_leaks, check_policy
-    from pipelines.splits import join_duplicates
+    from pipelines.splits.by_patient import join_duplicates
+    from pipelines.splits.duplicates import find_duplicates
+    from pipelines.splits.leakage import check_leaks, check_policy
 
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
@@ -270,8 +270,8 @@ def _split(
     split_file: str | os.PathLike | None,
     seed: int,
 ) -> "dict[str, Records]":
-    from pipelines.folds import apply_split, fold_records, read_split_file
-    from pipelines.splits import split_records
+    from pipelines.splits.by_patient import split_records
+    from pipelines.splits.folds import apply_split, fold_records, read_split_file
 
     if split_file is not None and folds is not None:
         raise ValueError(f"Splits come from a file or are made as folds. Received: {split_file} and folds={folds}")
@@ -300,8 +300,8 @@ def open_records(
         >>> open_records("phantom", images=8).class_names
         ('healthy', 'lesion')
     """
+    from pipelines.images.records import Records
     from pipelines.preprocess import preprocess as preprocessed
-    from pipelines.records import Records
     from pipelines.sources import open_source
 
     if not isinstance(source, Records):
@@ -336,7 +336,7 @@ def _readable(records: "Records", on_error: str) -> "tuple[Records, pd.DataFrame
     """Leaves out what cannot be read, where that is wanted."""
     import pandas as pd
 
-    from pipelines.decode import find_unreadable
+    from pipelines.images.decode import find_unreadable
 
     if on_error == "raise":
         return records, pd.DataFrame(columns=["id", "reason"])
@@ -350,12 +350,12 @@ def _storage(
     records: "Records", image_shape: tuple[int, ...], cache: str | os.PathLike | None, memory_limit: int
 ) -> "Callable[[Records], Images]":
     """Returns the rule from the records of a split to their decoded images."""
-    from pipelines.cache import decoded_bytes, images_from_memory, images_from_source, taken
+    from pipelines.input.cache import decoded_bytes, images_from_memory, images_from_source, taken
 
     if cache is None:
         fits = decoded_bytes(records, image_shape) <= memory_limit
         return functools.partial(images_from_memory if fits else images_from_source, image_shape=image_shape)
-    from pipelines.shards import images_from_shards
+    from pipelines.input.shards import images_from_shards
 
     # One cache for all splits: another fold or seed finds its images decoded.
     images = images_from_shards(records, image_shape, cache)
@@ -366,8 +366,8 @@ def _storage(
 def _pipeline(
     records: "Records", stored: "Callable[[Records], Images]", *, masks: bool, **options: Any
 ) -> "InputPipeline":
-    from pipelines.cache import images_from_memory, mask_records
-    from pipelines.input_pipeline import InputPipeline
+    from pipelines.input.cache import images_from_memory, mask_records
+    from pipelines.input.dataset import InputPipeline
 
     if masks:
         # One byte per pixel: masks are kept in memory even where images are not.
@@ -377,7 +377,7 @@ def _pipeline(
 
 def _class_counts(records: "Records", resample: str | None) -> "list[int] | None":
     from medkeras.tasks import is_multilabel
-    from pipelines.balance import resampled_counts
+    from pipelines.splits.balance import resampled_counts
 
     if resample is None:
         return None
@@ -387,8 +387,8 @@ def _class_counts(records: "Records", resample: str | None) -> "list[int] | None
 
 
 def _describe(splits: "dict[str, Records]", image_shape: tuple[int, ...]) -> "DatasetInfo":
-    from pipelines.records import DatasetInfo
-    from pipelines.splits import manifest
+    from pipelines.images.records import DatasetInfo
+    from pipelines.splits.by_patient import manifest
 
     records = splits["train"]
     return DatasetInfo(

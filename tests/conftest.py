@@ -15,7 +15,7 @@ import pytest
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
-sys.path.insert(0, str(TESTS))
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "parity")]
 
 
 def pytest_collection_finish():

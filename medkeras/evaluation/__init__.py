@@ -9,19 +9,16 @@ from medkeras.evaluation.calibration import (
     reliability,
 )
 from medkeras.evaluation.checks import check_class_names, check_predictions, check_probabilities
-from medkeras.evaluation.comparison import McNemar, compare, holm, mcnemar
-from medkeras.evaluation.curve_points import (
+from medkeras.evaluation.curves.decision_curve import DecisionCurve, decision_curve
+from medkeras.evaluation.curves.points import (
     curve_band,
     precision_at,
     sensitivity_at,
     specificity_at,
     youden_index,
 )
-from medkeras.evaluation.decision_curve import DecisionCurve, decision_curve
-from medkeras.evaluation.delong import Difference, auc_interval, delong_test, delong_variance
 from medkeras.evaluation.errors import worst_errors
 from medkeras.evaluation.image_quality import psnr, ssim
-from medkeras.evaluation.intervals import Interval, bootstrap, bootstrap_all, paired_bootstrap
 from medkeras.evaluation.localization import (
     Localization,
     binarize,
@@ -36,8 +33,11 @@ from medkeras.evaluation.localization import (
     random_head_iou,
 )
 from medkeras.evaluation.measures import named_measure, one_vs_rest
-from medkeras.evaluation.proportions import difference_of, proportion_interval, share_interval
 from medkeras.evaluation.ranking import average_precision, precision_recall_curve, roc_auc, roc_curve
+from medkeras.evaluation.statistics.bootstrap import Interval, bootstrap, bootstrap_all, paired_bootstrap
+from medkeras.evaluation.statistics.comparison import McNemar, compare, holm, mcnemar
+from medkeras.evaluation.statistics.delong import Difference, auc_interval, delong_test, delong_variance
+from medkeras.evaluation.statistics.proportions import difference_of, proportion_interval, share_interval
 from medkeras.evaluation.subgroups import Subgroup, groups_of, measure_subgroups
 from medkeras.evaluation.summary import evaluate
 from medkeras.evaluation.thresholds import OperatingPoint, Reached, choose_operating_point

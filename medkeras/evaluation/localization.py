@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from medkeras.evaluation.intervals import Interval
+from medkeras.evaluation.statistics.bootstrap import Interval
 
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 

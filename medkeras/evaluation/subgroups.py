@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation.checks import check_level, check_scores, group_index
-from medkeras.evaluation.delong import auc_interval
-from medkeras.evaluation.intervals import Interval
-from medkeras.evaluation.proportions import difference_of, share_interval
+from medkeras.evaluation.statistics.bootstrap import Interval
+from medkeras.evaluation.statistics.delong import auc_interval
+from medkeras.evaluation.statistics.proportions import difference_of, share_interval
 
 MEASURES = ("auc", "sensitivity", "specificity", "calibration")
 UNKNOWN = "unknown"

@@ -3,8 +3,6 @@
 Everything here works from a model's explain points, or from its input and output alone; nobody names a layer.
 """
 
-from medkeras.explain.appearance import Appearance
-from medkeras.explain.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
 from medkeras.explain.explainable import explainable
 from medkeras.explain.explanation import Explanation, explain
 from medkeras.explain.faithfulness import (
@@ -14,19 +12,21 @@ from medkeras.explain.faithfulness import (
     insertion_curve,
     randomization_check,
 )
-from medkeras.explain.field_figure import receptive_field_figure
-from medkeras.explain.figures import explanation_figure
+from medkeras.explain.figures.appearance import Appearance
+from medkeras.explain.figures.explanation import explanation_figure
+from medkeras.explain.figures.maps import maps_figure
+from medkeras.explain.figures.receptive_field import receptive_field_figure
+from medkeras.explain.figures.regions import localization_figure
 from medkeras.explain.fixations import Fixations, fixations
-from medkeras.explain.input_gradients import integrated_gradients, smooth_grad
-from medkeras.explain.maps import activations, pathway_maps, resize_maps
-from medkeras.explain.maps_figure import maps_figure
-from medkeras.explain.methods import explanation_maps, methods_of
-from medkeras.explain.native import native_attention
-from medkeras.explain.occlusion import occlusion
+from medkeras.explain.methods.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
+from medkeras.explain.methods.feature_maps import activations, pathway_maps, resize_maps
+from medkeras.explain.methods.input_gradients import integrated_gradients, smooth_grad
+from medkeras.explain.methods.native import native_attention
+from medkeras.explain.methods.occlusion import occlusion
+from medkeras.explain.methods.registry import explanation_maps, methods_of
+from medkeras.explain.methods.rollout import attention_maps, attention_rollout, relevance_map
 from medkeras.explain.receptive_field import effective_receptive_field, field_radius
 from medkeras.explain.regions import Regions, default_map, localize, map_names, mark_regions, saliency_maps
-from medkeras.explain.regions_figure import localization_figure
-from medkeras.explain.rollout import attention_maps, attention_rollout, relevance_map
 
 __all__ = [
     "Appearance",

@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from medkeras.explain.class_map import class_map, class_targets
 from medkeras.explain.explainable import explainable
 from medkeras.explain.fixations import Fixations, fixations
-from medkeras.explain.input_gradients import logits_of
-from medkeras.explain.maps import image_batches, pathway_maps
-from medkeras.explain.methods import METHODS, check_method, explanation_maps
+from medkeras.explain.methods.class_map import class_map, class_targets
+from medkeras.explain.methods.feature_maps import image_batches, pathway_maps
+from medkeras.explain.methods.input_gradients import logits_of
+from medkeras.explain.methods.registry import METHODS, check_method, explanation_maps
 from medkeras.explain.regions import saliency_maps
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS

@@ -8,8 +8,8 @@ import numpy as np
 
 from medkeras.explain.explainable import explainable
 from medkeras.explain.explanation import explain, target_index
-from medkeras.explain.input_gradients import baseline_image, logits_of, most_probable
-from medkeras.explain.maps import BATCH, image_batches
+from medkeras.explain.methods.feature_maps import BATCH, image_batches
+from medkeras.explain.methods.input_gradients import baseline_image, logits_of, most_probable
 from medkeras.models import ImageClassifier
 from medkeras.tasks import to_probabilities
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from medkeras.explain.maps import activations, resize_maps
+from medkeras.explain.methods.feature_maps import activations, resize_maps
 from medkeras.models import ImageClassifier
 
 

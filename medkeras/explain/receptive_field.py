@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from medkeras.explain.maps import image_batches, to_numpy
-from medkeras.gradients import input_gradient
+from medkeras.backend.gradients import input_gradient
+from medkeras.explain.methods.feature_maps import image_batches, to_numpy
 from medkeras.models import ImageClassifier, Positions
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation.localization import binarize, boxes
-from medkeras.explain.input_gradients import most_probable
-from medkeras.explain.maps import activations, image_batches, maps_on_image
-from medkeras.explain.methods import METHODS, explanation_maps, methods_of
-from medkeras.explain.mirrored import mirrored_mean
+from medkeras.explain.methods.feature_maps import activations, image_batches, maps_on_image
+from medkeras.explain.methods.input_gradients import most_probable
+from medkeras.explain.methods.mirrored import mirrored_mean
+from medkeras.explain.methods.registry import METHODS, explanation_maps, methods_of
 from medkeras.models import Grid, ImageClassifier, Tokens
 
 CLASS_MAPS = {"class_map": "grad_cam", "evidence_map": "hires_cam"}  # Their names as methods.

@@ -11,10 +11,10 @@ from medkeras import tasks
 from medkeras.explain import saliency_maps
 from medkeras.export.batches import model_images
 from medkeras.export.bounds import PLAIN_BOUNDS, Bounds, check_bounds, merge_bounds, missed
-from medkeras.export.explaining import has_attention
 from medkeras.export.inference import EXPLAIN, INPUT, OUTPUTS, SIGNATURE, float32_model
-from medkeras.export.onnx_runtime import OnnxModel
-from medkeras.export.runtime import LiteRTModel
+from medkeras.export.litert.runtime import LiteRTModel
+from medkeras.export.onnx.runtime import OnnxModel
+from medkeras.export.saved_model.explaining import has_attention
 from medkeras.models.base import ImageClassifier
 
 ROUNDING_DRAWS = 4

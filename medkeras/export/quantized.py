@@ -9,8 +9,8 @@ from medkeras.evaluation.checks import check_predictions
 from medkeras.evaluation.measures import named_measure
 from medkeras.export.batches import model_images
 from medkeras.export.bounds import QUANTIZED_BOUNDS, Bounds, check_bounds, merge_bounds
+from medkeras.export.litert.runtime import LiteRTModel
 from medkeras.export.parity import differences, keras_outputs, map_differences
-from medkeras.export.runtime import LiteRTModel
 from medkeras.models import ImageClassifier
 
 

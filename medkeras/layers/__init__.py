@@ -2,30 +2,30 @@
 
 from medkeras.layers.aligned_resizing import AlignedResizing
 from medkeras.layers.always_on import AlwaysOn
-from medkeras.layers.attention_crop import (
+from medkeras.layers.attention.bilinear import BilinearAttentionPooling
+from medkeras.layers.attention.channel import ChannelAttention
+from medkeras.layers.attention.crop_drop import (
     attention_box,
     attention_crop,
     attention_drop,
     attention_indices,
     crop_to_boxes,
 )
-from medkeras.layers.attention_views import AttentionCrop, AttentionDrop
-from medkeras.layers.bilinear_attention import BilinearAttentionPooling
-from medkeras.layers.channel_attention import ChannelAttention
+from medkeras.layers.attention.crop_drop_layers import AttentionCrop, AttentionDrop
+from medkeras.layers.attention.cross import CrossAttention
+from medkeras.layers.attention.external import ExternalAttention
+from medkeras.layers.attention.retention import AxialRetention, retention_map
+from medkeras.layers.attention.self_attention import SelfAttention
+from medkeras.layers.attention.spatial_gate import SpatialGate
+from medkeras.layers.attention.window import WindowAttention
 from medkeras.layers.channel_dense import ChannelDense
-from medkeras.layers.cross_attention import CrossAttention
 from medkeras.layers.drop_path import DropPath
-from medkeras.layers.external_attention import ExternalAttention
 from medkeras.layers.glimpse import Glimpse
-from medkeras.layers.retention import AxialRetention, retention_map
 from medkeras.layers.sampling import average_grid, interpolation_matrix, resize_aligned, sample_axes
-from medkeras.layers.self_attention import SelfAttention
-from medkeras.layers.spatial_gate import SpatialGate
 from medkeras.layers.steady_max import steady_max
 from medkeras.layers.steady_norms import SteadyBatchNorm, SteadyLayerNorm
 from medkeras.layers.token_positions import TokenPositions, resize_positions
 from medkeras.layers.volumes import GroupedConv, HalvingMaxPool, conv, global_average
-from medkeras.layers.window_attention import WindowAttention
 
 __all__ = [
     "AlignedResizing",

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.labels import are_shares, class_shares
 from medkeras.losses.masked import checked_weights, known_labels, known_mean, per_class
-from medkeras.tasks import are_shares, class_shares
 
 
 class _Focal(keras.losses.Loss):

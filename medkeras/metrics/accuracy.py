@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from medkeras.tasks import class_indices
+from medkeras.labels import class_indices
 
 
 @keras.saving.register_keras_serializable("medkeras")

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from medkeras.tasks import check_task, class_indices, is_multilabel
+from medkeras.labels import class_indices
+from medkeras.tasks import check_task, is_multilabel
 
 LIMIT = 16.0
 BINS = 512

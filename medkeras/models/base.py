@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from medkeras import tasks
+from medkeras.backend.replica_seeds import draw_apart
 from medkeras.models.explain_points import ExplainPoint
-from medkeras.replica_seeds import draw_apart
 
 NORMALIZATIONS = {
     "none": None,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from medkeras.super_resolution.reintegration import METHODS, resize
+from medkeras.super_resolution.enhancement.reintegration import METHODS, resize
 
 
 class Interpolation:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from medkeras.super_resolution import presets, pretrained
+from medkeras.super_resolution.autoencoder.vqvae import VQVAE
 from medkeras.super_resolution.consistency import make_consistent
-from medkeras.super_resolution.ddim import DDIM
-from medkeras.super_resolution.noise import ImageNoise
-from medkeras.super_resolution.sampler import Sampler
+from medkeras.super_resolution.diffusion.ddim import DDIM
+from medkeras.super_resolution.diffusion.noise import ImageNoise
+from medkeras.super_resolution.diffusion.sampler import Sampler
+from medkeras.super_resolution.diffusion.unet import UNet
 from medkeras.super_resolution.tiling import Tiling
-from medkeras.super_resolution.unet import UNet
-from medkeras.super_resolution.vqvae import VQVAE
 
 SMALLEST = 4  # places of the innermost level along an edge
 TILE = 128  # pixels, where nothing says what an upscaler was trained on

@@ -9,22 +9,22 @@ from typing import Any
 
 import keras
 
-from pipelines.augment.attention import AttentionCrop, AttentionDrop
-from pipelines.augment.attention_store import AttentionStore
+from pipelines.augment.attention.crop_drop import AttentionCrop, AttentionDrop
+from pipelines.augment.attention.refresh import RefreshAttention
+from pipelines.augment.attention.store import AttentionStore
 from pipelines.augment.augmenter import Augmentation, Augmenter
-from pipelines.augment.bias_field import BiasField
-from pipelines.augment.blur import Blur
-from pipelines.augment.color import ColorJitter
-from pipelines.augment.crop import RandomResizedCrop
 from pipelines.augment.dropout import CoarseDropout
-from pipelines.augment.flips import Flip
-from pipelines.augment.geometry import Warp
-from pipelines.augment.intensity import Gain, Intensity, Noise
+from pipelines.augment.geometric.crop import RandomResizedCrop
+from pipelines.augment.geometric.flips import Flip
+from pipelines.augment.geometric.resample import warp, warp_nearest
+from pipelines.augment.geometric.warp import Warp
 from pipelines.augment.keras_layers import KerasLayer
 from pipelines.augment.mixing import CutMix, MixUp
+from pipelines.augment.photometric.bias_field import BiasField
+from pipelines.augment.photometric.blur import Blur
+from pipelines.augment.photometric.color import ColorJitter
+from pipelines.augment.photometric.intensity import Gain, Intensity, Noise
 from pipelines.augment.presets import AUGMENTATIONS
-from pipelines.augment.refresh_attention import RefreshAttention
-from pipelines.augment.resample import warp, warp_nearest
 
 __all__ = [
     "AUGMENTATIONS",

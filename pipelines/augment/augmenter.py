@@ -20,7 +20,7 @@ class Augmentation(Protocol):
 
     What changes more than images has, in place of `apply`, `apply_batch(batch, parameters) -> batch`. The batch
     holds `image` `(batch, *image_shape)`, and may hold `label`, float `(batch, classes)` or as the records have
-    it; `mask` `(batch, *sizes)`; `boxes` `(batch, n, 2 * axes)`, see `pipelines.augment.boxes`; `attention`
+    it; `mask` `(batch, *sizes)`; `boxes` `(batch, n, 2 * axes)`, see `pipelines.augment.geometric.boxes`; `attention`
     `(batch, *lower sizes)`. What mixes the images of a batch says `soft_labels = True` and needs float labels.
     """
 

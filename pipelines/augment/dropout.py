@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from pipelines.augment.intensity import per_image
+from pipelines.augment.photometric.intensity import per_image
 from pipelines.augment.random_numbers import uniform
 
 FILLS = ("zero", "mean")

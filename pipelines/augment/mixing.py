@@ -6,7 +6,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from pipelines.augment.augmenter import Batch
-from pipelines.augment.intensity import per_image
+from pipelines.augment.photometric.intensity import per_image
 from pipelines.augment.random_numbers import fold_in, uniform
 
 

@@ -1,14 +1,14 @@
 """Augmentations by name: general ones of growing strength, and one per modality, for images and volumes."""
 
 from pipelines.augment.augmenter import Augmentation
-from pipelines.augment.bias_field import BiasField
-from pipelines.augment.blur import Blur
-from pipelines.augment.color import ColorJitter
-from pipelines.augment.crop import RandomResizedCrop
 from pipelines.augment.dropout import CoarseDropout
-from pipelines.augment.flips import Flip
-from pipelines.augment.geometry import Warp
-from pipelines.augment.intensity import Gain, Intensity, Noise
+from pipelines.augment.geometric.crop import RandomResizedCrop
+from pipelines.augment.geometric.flips import Flip
+from pipelines.augment.geometric.warp import Warp
+from pipelines.augment.photometric.bias_field import BiasField
+from pipelines.augment.photometric.blur import Blur
+from pipelines.augment.photometric.color import ColorJitter
+from pipelines.augment.photometric.intensity import Gain, Intensity, Noise
 
 AUGMENTATIONS: dict[str, tuple[Augmentation, ...]] = {
     "none": (),

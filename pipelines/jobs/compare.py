@@ -11,11 +11,11 @@ from rich.table import Table
 
 from medkeras.evaluation import Interval, compare
 from medkeras.tasks import is_multilabel
-from pipelines.figure_files import save_figure
-from pipelines.interval_figures import MEASURES, differences_figure
-from pipelines.jobs.predictions import Predictions, read_predictions
-from pipelines.output import check_folder
-from pipelines.run_folder import RunFolder
+from pipelines.evaluation.interval_figures import MEASURES, differences_figure
+from pipelines.inference.predictions import Predictions, read_predictions
+from pipelines.io.figure_files import save_figure
+from pipelines.io.output import check_folder
+from pipelines.io.run_folder import RunFolder
 
 
 def compare_runs(

@@ -10,9 +10,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from medkeras.version import __version__
-from pipelines.console import PlainConsole
-from pipelines.memory import keep_freed_memory
-from pipelines.ports import check_free
+from pipelines.runtime.console import PlainConsole
+from pipelines.runtime.memory import keep_freed_memory
+from pipelines.runtime.ports import check_free
 
 service = tf.data.experimental.service
 STOP_SECONDS = 10

@@ -5,11 +5,11 @@ import pathlib
 
 from rich.console import Console
 
-from pipelines.jobs.config import TrainConfig
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.explain import explain_run
 from pipelines.jobs.export import export_run
 from pipelines.jobs.train import train
+from pipelines.training.config import TrainConfig
 
 EXPLAINED = 6
 

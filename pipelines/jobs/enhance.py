@@ -13,18 +13,14 @@ from rich.console import Console
 
 from medkeras.models import ImageClassifier
 from medkeras.super_resolution import LDMUpscaler
-from medkeras.super_resolution.attention_guided import Upscaler, check_map, enhance, importance_maps
+from medkeras.super_resolution.diffusion.noise import image_key
+from medkeras.super_resolution.enhancement.attention_guided import Upscaler, check_map, enhance, importance_maps
+from medkeras.super_resolution.enhancement.regions import RegionRule
+from medkeras.super_resolution.enhancement.reintegration import METHODS, PASTES
 from medkeras.super_resolution.interpolated import Interpolation
-from medkeras.super_resolution.noise import image_key
-from medkeras.super_resolution.regions import RegionRule
-from medkeras.super_resolution.reintegration import METHODS, PASTES
 from medkeras.tasks import is_multilabel
-from pipelines.callbacks import bar
-from pipelines.decode import fit
-from pipelines.inputs import open_inputs
-from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.enhance_figure import Looked, draw
-from pipelines.jobs.enhance_files import (
+from pipelines.enhancement.figure import Looked, draw
+from pipelines.enhancement.files import (
     Manifest,
     as_float,
     as_stored,
@@ -33,11 +29,15 @@ from pipelines.jobs.enhance_files import (
     weights_key,
     write_png,
 )
-from pipelines.jobs.enhance_place import window_of
-from pipelines.jobs.trained import load_model
-from pipelines.output import check_folder
-from pipelines.records import SPLITS, Records
-from pipelines.run_folder import RunFolder
+from pipelines.enhancement.place import window_of
+from pipelines.images.decode import fit
+from pipelines.images.records import SPLITS, Records
+from pipelines.inference.trained_model import load_model
+from pipelines.io.output import check_folder
+from pipelines.io.run_folder import RunFolder
+from pipelines.sources.unlabelled import open_inputs
+from pipelines.training.config import TrainConfig, load_split, open_like
+from pipelines.training.progress import bar
 
 LOOKED_AT = 8  # Images whose maps are made at a time.
 

@@ -13,20 +13,20 @@ from rich.table import Table
 
 from medkeras.evaluation import Interval, bootstrap_all
 from medkeras.evaluation.measures import RANKINGS, headline, rank_classes
-from medkeras.super_resolution.attention_guided import Upscaler
-from pipelines.decode import read_image
-from pipelines.figure_files import save_figure
-from pipelines.jobs.answers import predict_records
-from pipelines.jobs.config import TrainConfig, load_split
+from medkeras.super_resolution.enhancement.attention_guided import Upscaler
+from pipelines.enhancement.files import as_float, as_stored
+from pipelines.enhancement.quality import described, restoration, self_similarity
+from pipelines.images.decode import read_image
+from pipelines.images.records import Records
+from pipelines.inference.answers import predict_records
+from pipelines.inference.trained_model import load_model
+from pipelines.io.figure_files import save_figure
+from pipelines.io.output import check_folder
+from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.enhance import Enhancement, enhance_run, open_upscaler
-from pipelines.jobs.enhance_files import as_float, as_stored
-from pipelines.jobs.enhance_quality import described, restoration, self_similarity
 from pipelines.jobs.train import train
-from pipelines.jobs.trained import load_model
-from pipelines.output import check_folder
-from pipelines.records import Records
-from pipelines.run_folder import RunFolder
 from pipelines.sources import options_of
+from pipelines.training.config import TrainConfig, load_split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

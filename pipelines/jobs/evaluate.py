@@ -14,26 +14,28 @@ from rich.table import Table
 from medkeras.evaluation import Interval, evaluate, worst_errors
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
-from pipelines import figures, interval_figures, sureness_figures
-from pipelines.csv_table import read_table
-from pipelines.figure_files import save_figure
-from pipelines.jobs.answers import Answers, Sampling
-from pipelines.jobs.config import TrainConfig, load_split, open_like
-from pipelines.jobs.events import Event, events
-from pipelines.jobs.gallery import least_sure
-from pipelines.jobs.intervals import class_intervals, net_benefit, overall_intervals
-from pipelines.jobs.subgroups import say_what_stands_out, stands_out, subgroup_columns, subgroup_table
-from pipelines.jobs.trained import Trained, decisions, digest, load_trained
-from pipelines.jobs.uncertainty import (
+from pipelines.evaluation import curves as figures
+from pipelines.evaluation import interval_figures
+from pipelines.evaluation import uncertainty_figures as sureness_figures
+from pipelines.evaluation.gallery import least_sure
+from pipelines.evaluation.intervals import class_intervals, net_benefit, overall_intervals
+from pipelines.evaluation.one_vs_rest import Event, events
+from pipelines.evaluation.subgroups import say_what_stands_out, stands_out, subgroup_columns, subgroup_table
+from pipelines.images.records import SPLITS, Records
+from pipelines.inference.answers import Answers, Sampling
+from pipelines.inference.trained_model import Trained, decisions, digest, load_trained
+from pipelines.inference.uncertainty import (
     max_softmax_uncertainty,
     measure_sureness,
     say_how_sure,
     sureness_columns,
     wrong,
 )
-from pipelines.records import SPLITS, Records
-from pipelines.run_folder import RunFolder
-from pipelines.splits import label_names
+from pipelines.io.csv_table import read_table
+from pipelines.io.figure_files import save_figure
+from pipelines.io.run_folder import RunFolder
+from pipelines.splits.by_patient import label_names
+from pipelines.training.config import TrainConfig, load_split, open_like
 
 SAID = ("auc", "average_precision", "accuracy")
 WORST = 100  # Errors that are listed.
@@ -73,13 +75,13 @@ def evaluate_run(
         data: Another source to evaluate on, with the same classes; all of its images count as unseen.
         split: `train`, `val` or `test`; `test` by default, and for another source, all of its images.
         two_stage: A protocol of `medkeras.models.two_stage`, to look twice; see
-            `pipelines.jobs.trained.load_trained`.
-        uncertainty: A way of sampling, see `pipelines.jobs.answers.Sampling`; the prediction is then the mean of the
-            samples, with an operating point, sets and a referral threshold of its own.
+            `pipelines.inference.trained_model.load_trained`.
+        uncertainty: A way of sampling, see `pipelines.inference.answers.Sampling`; the prediction is then the mean
+            of the samples, with an operating point, sets and a referral threshold of its own.
         samples: Of `mc-dropout`.
         members: Of `ensemble`: the folders of the other runs.
         subgroups: Columns of the data's metadata to measure group by group, such as `sex`, or `age:40,60` with the
-            edges of bands; see `pipelines.jobs.subgroups`.
+            edges of bands; see `pipelines.evaluation.subgroups`.
         seed: Seed of the bootstrap and of the samples.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
@@ -87,8 +89,8 @@ def evaluate_run(
     Returns:
         The content of `metrics.json`: what `medkeras.evaluation.evaluate` gives, with `data`, `split`,
         `two_stage`, `uncertainty`, `patients`, `intervals` and `class_intervals`, 95 % by patient, see
-        `pipelines.jobs.intervals`; `subgroups`, what stands out; and `calibration`, what
-        `pipelines.jobs.uncertainty.measure_sureness` gives.
+        `pipelines.evaluation.intervals`; `subgroups`, what stands out; and `calibration`, what
+        `pipelines.inference.uncertainty.measure_sureness` gives.
 
     Raises:
         FileNotFoundError: If the run or the data do not exist.

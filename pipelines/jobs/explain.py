@@ -22,25 +22,25 @@ from medkeras.explain import (
     randomization_check,
     receptive_field_figure,
 )
-from medkeras.explain.methods import check_method
+from medkeras.explain.methods.registry import check_method
 from medkeras.explain.regions import is_of_class
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
-from pipelines.callbacks import bar
-from pipelines.decode import fit
-from pipelines.figure_files import save_figure
-from pipelines.jobs.boxes import AXES, box_rows, file_name
-from pipelines.jobs.config import TrainConfig, load_split, open_like, open_run_inputs
+from pipelines.images.decode import fit
+from pipelines.images.records import Records
+from pipelines.inference.display import expert_mask, proportioned
+from pipelines.inference.target import find_target, of_target, target_name, targets_of
+from pipelines.inference.trained_model import load_calibrated
+from pipelines.io.box_tables import AXES, box_rows, file_name
+from pipelines.io.figure_files import save_figure
+from pipelines.io.json_shape import NUMBER
+from pipelines.io.output import check_folder, clear_earlier
+from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
-from pipelines.jobs.shown import expert_mask, proportioned
-from pipelines.jobs.target import find_target, of_target, target_name, targets_of
-from pipelines.jobs.trained import load_calibrated
-from pipelines.json_shape import NUMBER
-from pipelines.output import check_folder, clear_earlier
-from pipelines.records import Records
-from pipelines.run_folder import RunFolder
-from pipelines.splits import label_names
+from pipelines.splits.by_patient import label_names
+from pipelines.training.config import TrainConfig, load_split, open_like, open_run_inputs
+from pipelines.training.progress import bar
 
 BATCH = 8
 FIXATIONS, BOXES, FAITHFULNESS = "fixations.csv", "boxes.csv", "faithfulness.json"
@@ -89,7 +89,7 @@ def explain_run(
     fixations or pathways gets the rest, and the console says what it lacks. Once `medkeras localize` has chosen a
     threshold, `boxes.csv` holds what each map marks at it. With a method, its map is drawn instead, and nothing else;
     `faithfulness.json` says how far such maps can be trusted. What an earlier call wrote to the folder is removed, see
-    `pipelines.output.clear_earlier`.
+    `pipelines.io.output.clear_earlier`.
 
     Args:
         run: A run folder.

@@ -12,17 +12,17 @@ from rich.console import Console
 
 from medkeras.export import compare, compare_quantized
 from medkeras.export.bounds import BOUNDS, PLAIN_BOUNDS, QUANTIZED_BOUNDS, Bounds, merge_bounds
-from medkeras.export.onnx import check_onnx
+from medkeras.export.onnx.writer import check_onnx
 from medkeras.models import ImageClassifier
-from pipelines.inputs import reading_options
-from pipelines.jobs.config import TrainConfig
-from pipelines.jobs.export_files import ExportFiles
-from pipelines.jobs.export_images import ExportImages
-from pipelines.jobs.export_table import show_export
-from pipelines.jobs.model_store import next_version, open_store, published, write_checksums
-from pipelines.jobs.signatures import choose_signatures
-from pipelines.jobs.trained import load_calibrated, load_trained
-from pipelines.run_folder import RunFolder
+from pipelines.exporting.files import ExportFiles
+from pipelines.exporting.images import ExportImages
+from pipelines.exporting.model_store import next_version, open_store, published, write_checksums
+from pipelines.exporting.signatures import choose_signatures
+from pipelines.exporting.summary import show_export
+from pipelines.inference.trained_model import load_calibrated, load_trained
+from pipelines.io.run_folder import RunFolder
+from pipelines.sources.unlabelled import reading_options
+from pipelines.training.config import TrainConfig
 
 KNOWN = tuple(BOUNDS)
 FORMATS = ("saved_model", "litert")  # By default.
@@ -66,7 +66,7 @@ def export_run(
         samples: Images to compare on, of the formats that are not quantised.
         bounds: What files must hold to in place of the usual, see `medkeras.export.bounds.merge_bounds`.
         two_stage: A protocol of `medkeras.models.two_stage`: the exported model looks twice, at the whole image and at
-            what it attended to, with the operating point of `pipelines.jobs.trained.load_trained`.
+            what it attended to, with the operating point of `pipelines.inference.trained_model.load_trained`.
         console: Where to print; nothing is printed by default.
         **source_options: Options of the other source.
 

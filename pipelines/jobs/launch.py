@@ -12,8 +12,8 @@ from typing import IO
 
 from rich.console import Console
 
-from pipelines.cluster import Cluster
-from pipelines.ports import check_free, free_ports
+from pipelines.distribution.cluster import Cluster
+from pipelines.runtime.ports import check_free, free_ports
 
 GRACE_SECONDS = 15  # For workers to notice that another one is gone and to say so.
 POLL_SECONDS = 0.1

@@ -14,22 +14,22 @@ from rich.table import Table
 from medkeras.evaluation import Localization, choose_threshold, evaluate_localization, image_scores, random_head_iou
 from medkeras.evaluation.localization import MEASURES, mean_interval
 from medkeras.explain import Appearance, default_map, localization_figure, map_names, mark_regions, saliency_maps
-from medkeras.explain.maps import activations
+from medkeras.explain.methods.feature_maps import activations
 from medkeras.explain.regions import CLASS_MAPS, Regions, is_of_class
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
-from pipelines.callbacks import bar
-from pipelines.decode import fit
-from pipelines.figure_files import save_figure
-from pipelines.jobs.boxes import box_columns, box_rows, file_name
-from pipelines.jobs.config import TrainConfig, load_split, open_like
+from pipelines.images.decode import fit
+from pipelines.images.records import Records
+from pipelines.inference.display import proportioned
+from pipelines.inference.target import OWN, find_target, of_target, target_name, targets_of
+from pipelines.inference.trained_model import load_calibrated
+from pipelines.io.box_tables import box_columns, box_rows, file_name
+from pipelines.io.figure_files import save_figure
+from pipelines.io.output import check_folder, clear_earlier
+from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
-from pipelines.jobs.shown import proportioned
-from pipelines.jobs.target import OWN, find_target, of_target, target_name, targets_of
-from pipelines.jobs.trained import load_calibrated
-from pipelines.output import check_folder, clear_earlier
-from pipelines.records import Records
-from pipelines.run_folder import RunFolder
+from pipelines.training.config import TrainConfig, load_split, open_like
+from pipelines.training.progress import bar
 
 BATCH = 8
 

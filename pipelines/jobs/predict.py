@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.console import Console
 
-from pipelines.decode import find_unreadable
-from pipelines.inputs import open_inputs
-from pipelines.jobs.answers import Sampling
-from pipelines.jobs.artefact import Artefact
-from pipelines.jobs.config import TrainConfig, open_run_inputs
-from pipelines.jobs.trained import Trained, decisions, load_trained
-from pipelines.jobs.uncertainty import sureness_columns
-from pipelines.output import check_file
-from pipelines.records import Records
-from pipelines.run_folder import RunFolder, atomic_path
+from pipelines.images.decode import find_unreadable
+from pipelines.images.records import Records
+from pipelines.inference.answers import Sampling
+from pipelines.inference.exported_model import Artefact
+from pipelines.inference.trained_model import Trained, decisions, load_trained
+from pipelines.inference.uncertainty import sureness_columns
+from pipelines.io.output import check_file
+from pipelines.io.run_folder import RunFolder, atomic_path
+from pipelines.sources.unlabelled import open_inputs
+from pipelines.training.config import TrainConfig, open_run_inputs
 
 
 def predict_run(
@@ -36,17 +36,17 @@ def predict_run(
     """Predicts images and writes a CSV: `file`, one probability per class, `prediction`, and how sure it is.
 
     Images are brought to the model's size and channels. Probabilities are calibrated, if the run was; the prediction
-    applies the run's frozen threshold. How sure it is: see `pipelines.jobs.uncertainty.sureness_columns`.
+    applies the run's frozen threshold. How sure it is: see `pipelines.inference.uncertainty.sureness_columns`.
 
     Args:
         run: A run folder.
-        inputs: Image files, folders and `.npz` files, see `pipelines.inputs.open_inputs`.
+        inputs: Image files, folders and `.npz` files, see `pipelines.sources.unlabelled.open_inputs`.
         out: The CSV to write.
         on_error: `raise` stops at the first image that cannot be read; `skip` leaves such images out and
             lists them in `rejected.csv` beside `out`.
         two_stage: A protocol of `medkeras.models.two_stage`, to look twice; see
-            `pipelines.jobs.trained.load_trained`.
-        uncertainty: A way of sampling, see `pipelines.jobs.answers.Sampling`; the prediction is then the mean.
+            `pipelines.inference.trained_model.load_trained`.
+        uncertainty: A way of sampling, see `pipelines.inference.answers.Sampling`; the prediction is then the mean.
         samples: Of `mc-dropout`.
         members: Of `ensemble`: the folders of the other runs.
         seed: Of the samples.
@@ -90,7 +90,7 @@ def predict_artefact(
     """Predicts images with an exported model itself and writes the CSV that `predict_run` writes of the run.
 
     Args:
-        artefact: From `pipelines.jobs.artefact.open_saved_model` or `open_file`.
+        artefact: From `pipelines.inference.exported_model.open_saved_model` or `open_file`.
         inputs: See `predict_run`.
         out: See `predict_run`.
         on_error: See `predict_run`.

@@ -9,20 +9,20 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.jobs.calibration import decision_losses
+from pipelines.images.records import SPLITS
+from pipelines.inference.calibration import decision_losses
+from pipelines.inference.predictions import Predictions, read_predictions
+from pipelines.io.output import check_folder
+from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.compare import compare_runs
-from pipelines.jobs.predictions import Predictions, read_predictions
-from pipelines.jobs.report_pictures import gallery_of
-from pipelines.output import check_folder
-from pipelines.records import SPLITS
 from pipelines.report import curves
 from pipelines.report.card import render_card
+from pipelines.report.choose_pictures import gallery_of
 from pipelines.report.facts import read_facts
 from pipelines.report.missing import missing_row
 from pipelines.report.page import render_page
 from pipelines.report.parts import is_damaged
 from pipelines.report.svg import Chart
-from pipelines.run_folder import RunFolder
 
 
 def report_run(

@@ -16,25 +16,31 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
+from medkeras.backend.rematerialization import kept_share
 from medkeras.models import ImageClassifier
-from medkeras.rematerialization import kept_share
-from pipelines.averaging import ValidateAveraged
-from pipelines.callbacks import EpochLines, bar
-from pipelines.checkpointing import Checkpoints, Progress
-from pipelines.jobs.build import build_training, class_weight, train_batches, validation
-from pipelines.jobs.calibration import Calibration
-from pipelines.jobs.config import ELSEWHERE, TrainConfig, check_same_splits, load_data
-from pipelines.jobs.environment import environment
-from pipelines.jobs.trained import calibrate, load_model
-from pipelines.leakage import LeakError, summary
+from pipelines.distribution.multi_worker import (
+    WorkerLostError,
+    check_alike,
+    chief_first,
+    code_digest,
+    noticing_lost_workers,
+)
+from pipelines.distribution.strategy import Distribution, choose_strategy
+from pipelines.inference.calibration import Calibration
+from pipelines.inference.trained_model import calibrate, load_model
+from pipelines.io.run_folder import RunFolder
 from pipelines.load import Splits
-from pipelines.memory import keep_freed_memory
-from pipelines.memory_estimate import estimate_memory, free_memory
-from pipelines.multi_worker import WorkerLostError, check_alike, chief_first, code_digest, noticing_lost_workers
-from pipelines.run_folder import RunFolder
-from pipelines.saving import SaveState
-from pipelines.strategy import Distribution, choose_strategy
-from pipelines.termination import Terminated, on_sigterm
+from pipelines.runtime.environment import environment
+from pipelines.runtime.memory import keep_freed_memory
+from pipelines.runtime.termination import Terminated, on_sigterm
+from pipelines.splits.leakage import LeakError, summary
+from pipelines.training.build import build_training, class_weight, train_batches, validation
+from pipelines.training.checkpointing import Checkpoints, Progress
+from pipelines.training.config import ELSEWHERE, TrainConfig, check_same_splits, load_data
+from pipelines.training.memory_estimate import estimate_memory, free_memory
+from pipelines.training.progress import EpochLines, bar
+from pipelines.training.save_state import SaveState
+from pipelines.training.weight_averaging import ValidateAveraged
 
 PLAIN = {"highlight": False, "soft_wrap": True}
 SMALL_BATCH = 2**20  # Bytes of images with which no step needs memory worth estimating.
@@ -235,7 +241,7 @@ def write_beginning(
         run: The run folder.
         config: The configuration.
         data: The data.
-        devices: On what is trained, see `pipelines.strategy.Distribution.describe`.
+        devices: On what is trained, see `pipelines.distribution.strategy.Distribution.describe`.
 
     Raises:
         ValueError: If the folder holds the splits of other data.

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.images.records import Records
 from pipelines.preprocess.names import name_of, parse
 from pipelines.preprocess.step import Step
-from pipelines.records import Records
 
 
 def apply(image: np.ndarray, steps: Sequence[str | Step], *, rank: int = 2) -> np.ndarray:

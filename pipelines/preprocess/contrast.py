@@ -6,7 +6,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from pipelines.decode import to_float
+from pipelines.images.decode import to_float
 from pipelines.preprocess.step import Step, from_float
 
 LEVELS = 256

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipelines.decode import to_float
+from pipelines.images.decode import to_float
 
 WORKING_SIDE = 512  # Pixels of the longer side of the first search.
 SMALLEST_SIDE = 16  # Pixels; no circle can be told in less.

@@ -7,7 +7,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from pipelines.decode import to_float
+from pipelines.images.decode import to_float
 from pipelines.preprocess.disc import Disc, brightest, find_disc
 from pipelines.preprocess.step import Step, from_float
 

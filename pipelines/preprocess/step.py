@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipelines.decode import to_float
+from pipelines.images.decode import to_float
 
 AXES = {2: "an image, (H, W) or (H, W, C)", 3: "a volume, (D, H, W) or (D, H, W, C)"}
 

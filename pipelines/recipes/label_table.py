@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from pipelines.image_names import is_image
+from pipelines.images.names import is_image
 from pipelines.recipes.download import Download
 from pipelines.recipes.found import Found, Item, Rejected, only_table, other_files
 

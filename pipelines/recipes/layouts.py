@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines.image_names import is_image
+from pipelines.images.names import is_image
 from pipelines.recipes.download import Download, Member
 from pipelines.recipes.found import Found, Item, Rejected, matching, only_table, other_files, read_table
 from pipelines.recipes.label_table import label_table

@@ -13,13 +13,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.image_defects import defect
+from pipelines.images.defects import defect
+from pipelines.io.run_folder import atomic_path
 from pipelines.recipes.download import READ_ERRORS, Download, Member
 from pipelines.recipes.found import Item
 from pipelines.recipes.layouts import find
 from pipelines.recipes.published_split import published_split
 from pipelines.recipes.recipe import INDEX, PUBLISHED, STATE, Recipe, load, read_state
-from pipelines.run_folder import atomic_path
 
 IMAGES, REJECTED = "images", "rejected.csv"
 MAX_IMAGE = 1 << 29  # Bytes; more is no photograph.

@@ -40,7 +40,7 @@ class Recipe:
         splits: What `--split` of `medkeras data prepare` may be; the first is the default.
         published_shares: `train` and `test` of the published split, see `pipelines.recipes.published_split`; without
             it, the published split is the one that the download gives.
-        train: Fields of `pipelines.jobs.config.TrainConfig`.
+        train: Fields of `pipelines.training.config.TrainConfig`.
         train_published: Fields that differ for data prepared with the published split.
     """
 
@@ -177,7 +177,7 @@ def read_state(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _check_training(values: Mapping[str, Any], place: str) -> None:
-    from pipelines.jobs.config import TrainConfig
+    from pipelines.training.config import TrainConfig
 
     _check_fields(values, TrainConfig, place, without=ELSEWHERE)
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

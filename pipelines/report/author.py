@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.run_folder import RunFolder
+from pipelines.io.run_folder import RunFolder
 
 NAME = "report.yaml"
 FIRST = ("question", "intended_use", "limitations")  # What a reader must know before any figure.

@@ -23,7 +23,7 @@ def render_card(facts: Facts) -> str:
     Example:
         >>> import tempfile
         >>> from pipelines.report.facts import read_facts
-        >>> from pipelines.run_folder import RunFolder
+        >>> from pipelines.io.run_folder import RunFolder
         >>> run = RunFolder(tempfile.mkdtemp())
         >>> _ = run.write_config({"data": "phantom", "model": "focusnet2d"})
         >>> render_card(read_facts(run) | {"comparisons": []}).splitlines()[0]

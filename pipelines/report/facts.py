@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.csv_table import AS_WRITTEN
-from pipelines.json_shape import mismatch
-from pipelines.records import SPLITS
+from pipelines.images.records import SPLITS
+from pipelines.io.csv_table import AS_WRITTEN
+from pipelines.io.json_shape import mismatch
+from pipelines.io.run_folder import RunFolder
 from pipelines.report.author import read_author
 from pipelines.report.headline import headlines
 from pipelines.report.missing import missing_parts
@@ -24,7 +25,6 @@ from pipelines.report.parts_read import (
     check_localization,
     check_metrics,
 )
-from pipelines.run_folder import RunFolder
 
 CONFIG = {"data": str, "model": str, "source_options?": (None, {str: object})}
 GROUP_COLUMNS = ("class", "column", "group", "is_small", "stands_out")

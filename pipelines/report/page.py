@@ -34,7 +34,7 @@ def render_page(
     Example:
         >>> import tempfile
         >>> from pipelines.report.facts import read_facts
-        >>> from pipelines.run_folder import RunFolder
+        >>> from pipelines.io.run_folder import RunFolder
         >>> run = RunFolder(tempfile.mkdtemp())
         >>> _ = run.write_config({"data": "phantom", "model": "focusnet2d"})
         >>> page = render_page(read_facts(run) | {"comparisons": []}, {}, [])

@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.csv_table import read_table
-from pipelines.json_shape import MEASURE, MEASURED, NUMBER
-from pipelines.run_folder import RunFolder
+from pipelines.io.csv_table import read_table
+from pipelines.io.json_shape import MEASURE, MEASURED, NUMBER
+from pipelines.io.run_folder import RunFolder
 
 CLASS = {"support": int, str: MEASURED}
 DECIDED = {

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from medkeras.explain.planes import planes_through
+from medkeras.explain.figures.planes import planes_through
 
 GROUPS = {
     "correct": "Decided rightly",

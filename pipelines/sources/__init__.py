@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.records import Records
-from pipelines.sources.dicom import open_dicom
+from pipelines.images.records import Records
+from pipelines.sources.dicom.source import open_dicom
 from pipelines.sources.folder import open_folder
-from pipelines.sources.medmnist import open_medmnist
+from pipelines.sources.medmnist.source import open_medmnist
 from pipelines.sources.phantom import open_phantom
-from pipelines.sources.table import open_table
-from pipelines.sources.tfds import open_tfds
-from pipelines.sources.volume import open_volume
+from pipelines.sources.table.source import open_table
+from pipelines.sources.tfds.source import open_tfds
+from pipelines.sources.volume.source import open_volume
 
 KINDS: dict[str, Callable[..., Records]] = {
     "phantom": open_phantom,
@@ -40,7 +40,7 @@ def open_source(
             path to a `.csv`, or `kind:rest` with a kind of `KINDS`, as `medmnist:pneumoniamnist`.
         task: One of `medkeras.tasks.TASKS`; by default what the source says or its labels suggest.
         on_error: `"raise"` stops at the first file that is missing or no image; `"skip"` keeps it as a
-            record, so that `pipelines.decode.find_unreadable` reports it with all others.
+            record, so that `pipelines.images.decode.find_unreadable` reports it with all others.
         **options: Options of the kind, see the function of the kind in `KINDS`.
 
     Raises:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from medkeras.tasks import default_task
-from pipelines.decode import MAX_PIXELS
-from pipelines.records import Records
+from pipelines.images.decode import MAX_PIXELS
+from pipelines.images.records import Records
 from pipelines.sources.class_folders import class_folders, patients_in
 from pipelines.sources.images import IMAGE_SUFFIXES, file_records, files_below, is_image
 
@@ -33,9 +33,9 @@ def open_folder(
             group matches is the patient. By default every image is a patient of its own.
         masks: Folder of lesion masks with the same layout and names; the suffix may be another. Every pixel
             that is not 0 belongs to the lesion.
-        max_pixels: Height times width up to which an image is decoded, see `pipelines.decode.read_image`.
+        max_pixels: Height times width up to which an image is decoded, see `pipelines.images.decode.read_image`.
         on_error: `"raise"` refuses files of other types and missing masks; `"skip"` keeps such a file as a
-            record, so that `pipelines.decode.find_unreadable` reports it.
+            record, so that `pipelines.images.decode.find_unreadable` reports it.
 
     Raises:
         FileNotFoundError: If `folder` or `masks` does not exist, or a mask is missing.

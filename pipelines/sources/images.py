@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from pipelines.decode import MAX_PIXELS, read_image, read_shape, read_values
-from pipelines.image_names import IMAGE_SUFFIXES, is_image
-from pipelines.records import Records
+from pipelines.images.decode import MAX_PIXELS, read_image, read_shape, read_values
+from pipelines.images.names import IMAGE_SUFFIXES, is_image
+from pipelines.images.records import Records
 
 PathOf = Callable[[int], str]
 
@@ -39,7 +39,7 @@ def file_records(
         path_of: Record index to the image file; raises `ValueError` for a record whose file must not be read.
         mask_of: Record index to the file of its mask; every pixel that is not 0 belongs to the lesion.
         boxes: Instead: record index and size of the image to its mask.
-        max_pixels: As for `pipelines.decode.read_image`.
+        max_pixels: As for `pipelines.images.decode.read_image`.
         train_labels: See `name`.
     """
 

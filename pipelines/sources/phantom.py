@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medkeras.version import __version__
-from pipelines.records import Records
+from pipelines.images.records import Records
 
 LESIONS = ("bright", "dark", "ring", "speckled")
 CLASS_NAMES = {"binary": ("healthy", "lesion"), "multiclass": ("healthy", *LESIONS), "multilabel": LESIONS}

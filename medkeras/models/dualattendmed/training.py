@@ -9,11 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from medkeras.layers.attention_crop import attention_crop, attention_drop, attention_indices
+from medkeras.backend.replica_seeds import ReplicaSeeds
+from medkeras.labels import class_indices
+from medkeras.layers.attention.crop_drop import attention_crop, attention_drop, attention_indices
 from medkeras.losses import CentreLoss, attention_alignment, attention_diversity
 from medkeras.losses.replicas import replica_share
-from medkeras.replica_seeds import ReplicaSeeds
-from medkeras.tasks import class_indices, is_multilabel
+from medkeras.tasks import is_multilabel
 
 WEIGHTS = {"classification": 1.0, "alignment": 0.5, "diversity": 0.1, "centre": 0.01}
 INTERNALS = {"logits", "aux_logits", "feature", "attention"}

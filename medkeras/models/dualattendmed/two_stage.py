@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from medkeras.layers import AttentionCrop
-from medkeras.layers.attention_crop import PEAKS
+from medkeras.layers.attention.crop_drop import PEAKS
 from medkeras.models.base import ImageClassifier
 from medkeras.models.explain_points import Grid, Tokens
 from medkeras.tasks import is_multilabel

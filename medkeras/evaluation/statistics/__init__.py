@@ -1,0 +1,1 @@
+"""How far chance goes: intervals and tests, by patient."""

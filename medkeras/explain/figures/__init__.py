@@ -1,0 +1,1 @@
+"""Figures of explanations, drawn without pyplot; the caller saves them."""

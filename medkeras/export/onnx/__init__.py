@@ -1,0 +1,1 @@
+"""ONNX: one file of standard operators, and its runtime."""

@@ -1,0 +1,1 @@
+"""SavedModel: the folder that TF Serving reads, and its signatures."""

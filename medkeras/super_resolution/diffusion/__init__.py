@@ -1,0 +1,1 @@
+"""The diffusion: the denoiser, the way from noise to an image, and its training."""

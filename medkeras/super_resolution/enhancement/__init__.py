@@ -1,0 +1,1 @@
+"""Enhancement: the regions that a model looks at, enlarged and put back."""

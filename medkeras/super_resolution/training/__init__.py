@@ -1,0 +1,1 @@
+"""Training of an upscaler: the autoencoder, then the denoiser."""

@@ -1,0 +1,1 @@
+"""Augmentations that move pixels, with the boxes and masks that go along."""

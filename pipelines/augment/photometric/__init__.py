@@ -1,0 +1,1 @@
+"""Augmentations that change values and leave every pixel in its place."""

@@ -1,0 +1,1 @@
+"""The parts of an enhancement, and of the training of an upscaler."""

@@ -1,0 +1,1 @@
+"""The numbers and figures of an evaluation."""

@@ -1,0 +1,1 @@
+"""The parts of an export: files, bounds, signatures, and the model store."""

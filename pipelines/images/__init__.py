@@ -1,0 +1,1 @@
+"""One stored image: what it is called, whether it is whole, and the float array that it becomes."""

@@ -1,0 +1,1 @@
+"""A trained or exported model in use: its answers, and how sure it is of them."""

@@ -1,0 +1,1 @@
+"""tf.data input: the order of an epoch, decoded images, shards of them, and batches."""

@@ -1,0 +1,1 @@
+"""What lies on disk: the run folder and the files in it, read and written whole."""

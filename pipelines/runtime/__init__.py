@@ -1,0 +1,1 @@
+"""The process: its console, memory, ports, signals and versions."""

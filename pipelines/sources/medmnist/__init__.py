@@ -1,0 +1,1 @@
+"""The MedMNIST source: the official npz layout."""

@@ -1,0 +1,1 @@
+"""The tfds source: sets of TensorFlow Datasets."""

@@ -1,0 +1,1 @@
+"""The volume source: NIfTI and NRRD files on one grid."""
