@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 def are_shares(labels: Any, num_classes: int) -> bool:
     """Says whether labels of a single-label task are shares of classes, and not class indices.
@@ -24,7 +26,7 @@ def are_shares(labels: Any, num_classes: int) -> bool:
         return False
     if len(shape) == 2 and shape[1] == num_classes:
         return True
-    raise ValueError(
+    raise InputError(
         f"Labels must be class indices, (batch,) or (batch, 1), or shares of classes, (batch, {num_classes}). "
         f"Received: labels of shape {tuple(shape)}"
     )

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 TASKS = ("binary", "multiclass", "multilabel", "ordinal")
 
 
@@ -29,11 +31,11 @@ def check_task(task: str, num_classes: int) -> str:
         'binary'
     """
     if task not in TASKS:
-        raise ValueError(f"`task` must be one of {', '.join(TASKS)}. Received: task={task!r}")
+        raise InputError(f"`task` must be one of {', '.join(TASKS)}. Received: task={task!r}")
     if task == "binary" and num_classes != 2:
-        raise ValueError(f"A binary task has 2 classes. Received: num_classes={num_classes}")
+        raise InputError(f"A binary task has 2 classes. Received: num_classes={num_classes}")
     if num_classes < (1 if task == "multilabel" else 2):
-        raise ValueError(f"A {task} task needs at least two classes. Received: num_classes={num_classes}")
+        raise InputError(f"A {task} task needs at least two classes. Received: num_classes={num_classes}")
     return task
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from medkeras.errors import InputError
+
 
 def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Any]:
     """Returns what a function gives, and the gradient of its sum with respect to its input.
@@ -36,7 +38,7 @@ def input_gradient(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, An
     inputs = keras.ops.convert_to_tensor(inputs)
     backend = keras.backend.backend()
     if backend not in _GRADIENTS:
-        raise ValueError(
+        raise InputError(
             f"Input gradients need one of the backends {', '.join(_GRADIENTS)}. Received: backend={backend!r}"
         )
     return _GRADIENTS[backend](function, inputs)

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 PARTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # Into how many stretches of equal work a graph is divided at most.
 HALF = 2**16
 
@@ -46,7 +48,7 @@ def rematerialize(model: keras.Model) -> float:
         (1, 8)
     """
     if not _is_graph(model):
-        raise ValueError(f"Only the graph of a functional model can be computed in parts. Received: {model.name}")
+        raise InputError(f"Only the graph of a functional model can be computed in parts. Received: {model.name}")
     if not hasattr(model, "_kept_share"):
         stretches, model._kept_share = _divide(model)
         if any(isinstance(stretch, _Recomputed) for stretch in stretches):

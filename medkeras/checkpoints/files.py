@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 INNER = ("state_dict", "net")  # keys under which training code keeps the weights beside optimiser and counters
 WRAPPER = "module."  # torch's data-parallel wrapper puts this in front of every name
@@ -46,7 +48,7 @@ def _read(source: str | os.PathLike | Mapping[str, np.ndarray]) -> dict[str, np.
     if path.suffix in TORCH_SUFFIXES:
         return _read_torch(path)
     known = ", ".join((".safetensors", *TORCH_SUFFIXES))
-    raise ValueError(f"A checkpoint file must end in one of {known}. Received: {path}")
+    raise InputError(f"A checkpoint file must end in one of {known}. Received: {path}")
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -56,7 +58,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"Not a readable safetensors file ({error}). Received: {path}") from error
+        raise InputError(f"Not a readable safetensors file ({error}). Received: {path}") from error
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -69,9 +71,9 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own and pickle's errors for a damaged or unsafe file
-        raise ValueError(f"Not a torch file of tensors alone ({type(error).__name__}). Received: {path}") from error
+        raise InputError(f"Not a torch file of tensors alone ({type(error).__name__}). Received: {path}") from error
     if isinstance(content, Mapping):
         content = next((content[key] for key in INNER if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise ValueError(f"A torch file must hold a dict of tensors. Received: {path}")
+        raise InputError(f"A torch file must hold a dict of tensors. Received: {path}")
     return {name: tensor.float().numpy() for name, tensor in content.items()}

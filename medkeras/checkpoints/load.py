@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medkeras.checkpoints.files import read_arrays
+from medkeras.errors import InputError
 
 COUNTER = "num_batches_tracked"  # torch's BatchNorm counter: no weight
 
@@ -48,10 +49,10 @@ def load(model: Any, source: str | os.PathLike | Mapping[str, np.ndarray], *, sk
     expected = list(dict.fromkeys(name for target in targets for name in target.names))
     missing = [name for name in expected if name not in arrays]
     if missing:
-        raise ValueError(f"The checkpoint lacks {len(missing)} tensors, the first being {missing[0]}.")
+        raise InputError(f"The checkpoint lacks {len(missing)} tensors, the first being {missing[0]}.")
     unknown = sorted(set(arrays) - set(expected))
     if unknown:
-        raise ValueError(f"The model has no place for {len(unknown)} tensors, the first being {unknown[0]}.")
+        raise InputError(f"The model has no place for {len(unknown)} tensors, the first being {unknown[0]}.")
     values = [_value(target, arrays) for target in targets]
     for target, value in zip(targets, values, strict=True):
         target.variable.assign(value)
@@ -73,10 +74,10 @@ def _value(target: Any, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         value = None
     if value is None or value.shape != tuple(target.variable.shape):
         shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(target.names, given, strict=True))
-        raise ValueError(
+        raise InputError(
             f"A tensor does not fit the variable {target.variable.path} {tuple(target.variable.shape)}. "
             f"Received: {shapes}"
         )
     if not np.isfinite(value).all():
-        raise ValueError(f"A checkpoint must hold finite numbers. Received: {', '.join(target.names)}")
+        raise InputError(f"A checkpoint must hold finite numbers. Received: {', '.join(target.names)}")
     return value

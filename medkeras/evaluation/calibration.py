@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_predictions
 from medkeras.evaluation.measures import headline, one_vs_rest
 from medkeras.tasks import is_multilabel
@@ -69,7 +70,7 @@ def reliability(
         ([2, 2], [0.2, 0.8], [0.5, 1.0])
     """
     if bins < 1 or binning not in BINNINGS:
-        raise ValueError(
+        raise InputError(
             f"`bins` must be at least 1 and `binning` one of {', '.join(BINNINGS)}. "
             f"Received: bins={bins}, binning={binning!r}"
         )
@@ -196,7 +197,7 @@ def _events(labels: np.ndarray, probabilities: np.ndarray, task: str, of: int | 
     """Returns whether each event happened, as 0.0 and 1.0, and its probability."""
     classes = probabilities.shape[1]
     if of is not None and not 0 <= of < classes:
-        raise ValueError(f"`of` must be a class from 0 to {classes - 1}. Received: of={of}")
+        raise InputError(f"`of` must be a class from 0 to {classes - 1}. Received: of={of}")
     if of is None and task == "binary":
         of = 1
     pairs = list(one_vs_rest(labels, probabilities, task=task))
@@ -207,7 +208,7 @@ def _events(labels: np.ndarray, probabilities: np.ndarray, task: str, of: int | 
     else:
         happened, scores = labels == probabilities.argmax(axis=1), probabilities.max(axis=1)
     if not len(scores):
-        raise ValueError("Calibration is measured on known labels. Received: none that is known")
+        raise InputError("Calibration is measured on known labels. Received: none that is known")
     return happened.astype(np.float64), scores
 
 

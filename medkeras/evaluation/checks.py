@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.tasks import check_task, is_multilabel
 
 
@@ -28,12 +29,12 @@ def check_predictions(labels: Any, probabilities: Any, *, task: str) -> tuple[np
     labels = np.asarray(labels)
     expected = probabilities.shape if is_multilabel(task) else probabilities.shape[:1]
     if labels.shape != expected:
-        raise ValueError(
+        raise InputError(
             f"Labels of a {task} task beside probabilities {probabilities.shape} have shape {expected}. "
             f"Received: labels.shape={labels.shape}"
         )
     if not (np.issubdtype(labels.dtype, np.number) or labels.dtype == bool):
-        raise ValueError(f"`labels` must be numbers. Received: labels.dtype={labels.dtype}")
+        raise InputError(f"`labels` must be numbers. Received: labels.dtype={labels.dtype}")
     if is_multilabel(task):
         labels = labels.astype(np.float64)
         valid = np.isnan(labels) | _is_binary(labels)
@@ -58,7 +59,7 @@ def check_probabilities(probabilities: Any, *, task: str) -> np.ndarray:
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 2 or len(probabilities) == 0:
-        raise ValueError(
+        raise InputError(
             "`probabilities` must be (n, classes) with at least one row. "
             f"Received: probabilities.shape={probabilities.shape}"
         )
@@ -83,7 +84,7 @@ def check_class_names(class_names: Sequence[str], *, num_classes: int) -> list[s
     """
     names = [str(name) for name in class_names]
     if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(f"`class_names` must be {num_classes} distinct names. Received: class_names={names}")
+        raise InputError(f"`class_names` must be {num_classes} distinct names. Received: class_names={names}")
     return names
 
 
@@ -99,7 +100,7 @@ def check_scores(positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     positive, scores = np.asarray(positive), np.asarray(scores, dtype=np.float64)
     if positive.ndim != 1 or positive.shape != scores.shape:
-        raise ValueError(
+        raise InputError(
             "Each image has one label and one score. "
             f"Received: positive.shape={positive.shape}, scores.shape={scores.shape}"
         )
@@ -127,7 +128,7 @@ def check_decisions(decisions: Any, labels: np.ndarray, *, classes: int) -> np.n
     """
     decisions = np.asarray(decisions)
     if decisions.shape != labels.shape:
-        raise ValueError(f"Decisions are of the labels' shape, {labels.shape}. Received: shape {decisions.shape}")
+        raise InputError(f"Decisions are of the labels' shape, {labels.shape}. Received: shape {decisions.shape}")
     _refuse(f"Decisions are from 0 to {classes - 1}", decisions, ~np.isin(decisions, np.arange(classes)))
     return decisions.astype(np.int64)
 
@@ -143,7 +144,7 @@ def check_level(level: float) -> float:
         0.95
     """
     if not 0 < level < 1:
-        raise ValueError(f"`level` must be in (0, 1). Received: level={level}")
+        raise InputError(f"`level` must be in (0, 1). Received: level={level}")
     return level
 
 
@@ -158,7 +159,7 @@ def group_index(groups: Any, count: int) -> np.ndarray:
         [1, 0, 1]
     """
     if len(groups) != count:
-        raise ValueError(f"`groups` must have one entry per image, {count}. Received: {len(groups)}")
+        raise InputError(f"`groups` must have one entry per image, {count}. Received: {len(groups)}")
     return np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
@@ -169,4 +170,4 @@ def _is_binary(values: np.ndarray) -> np.ndarray:
 def _refuse(rule: str, values: np.ndarray, wrong: np.ndarray, name: str = "value") -> None:
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(f"{rule}. Received: {name}={values[place]:.6g} in row {place[0]}")
+        raise InputError(f"{rule}. Received: {name}={values[place]:.6g} in row {place[0]}")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_decisions, check_predictions
 from medkeras.tasks import is_multilabel
 
@@ -36,7 +37,7 @@ def worst_errors(
     labels, probabilities = check_predictions(labels, probabilities, task=task)
     decisions = check_decisions(decisions, labels, classes=2 if is_multilabel(task) else probabilities.shape[1])
     if count is not None and count < 0:
-        raise ValueError(f"`count` must be at least 0. Received: count={count}")
+        raise InputError(f"`count` must be at least 0. Received: count={count}")
     if is_multilabel(task):
         rows, classes = np.nonzero((decisions != labels) & ~np.isnan(labels))
         given = np.where(labels == 1, probabilities, 1 - probabilities)[rows, classes]

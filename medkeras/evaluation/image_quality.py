@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 SIGMA, RADIUS = 1.5, 5  # of the Gaussian window, in pixels
 K1, K2 = 0.01, 0.03
 
@@ -58,7 +60,7 @@ def ssim(restored: Any, original: Any, *, data_range: float = 1.0, window: int |
     x, y = _checked(restored, original, data_range)
     weights, unbiased = _window(window)
     if min(x.shape[1:3]) < len(weights):
-        raise ValueError(
+        raise InputError(
             f"An image must hold the window of {len(weights)} pixels. Received: {x.shape[1]} x {x.shape[2]}"
         )
     mean_x, mean_y = _means(x, weights), _means(y, weights)
@@ -76,7 +78,7 @@ def _window(window: int | None) -> tuple[np.ndarray, float]:
         weights = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
         return weights / weights.sum(), 1.0
     if window < 3 or window % 2 == 0:
-        raise ValueError(f"`window` must be odd and at least 3, or None. Received: window={window}")
+        raise InputError(f"`window` must be odd and at least 3, or None. Received: window={window}")
     return np.full(window, 1 / window), window**2 / (window**2 - 1)
 
 
@@ -90,13 +92,13 @@ def _means(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _checked(restored: Any, original: Any, data_range: float) -> tuple[np.ndarray, np.ndarray]:
     restored, original = np.asarray(restored, "float64"), np.asarray(original, "float64")
     if restored.shape != original.shape or restored.ndim != 4 or not restored.size:
-        raise ValueError(
+        raise InputError(
             "Both must be (n, height, width, channels), of one shape. "
             f"Received: restored.shape={restored.shape}, original.shape={original.shape}"
         )
     for name, images in (("restored", restored), ("original", original)):
         if not np.isfinite(images).all():
-            raise ValueError(f"`{name}` must be finite. Received: NaN or infinity")
+            raise InputError(f"`{name}` must be finite. Received: NaN or infinity")
     if not 0 < data_range < np.inf:
-        raise ValueError(f"`data_range` must be positive. Received: data_range={data_range}")
+        raise InputError(f"`data_range` must be positive. Received: data_range={data_range}")
     return restored, original

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from medkeras.errors import InputError
 from medkeras.evaluation.statistics.bootstrap import Interval
 
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
@@ -34,7 +35,7 @@ def binarize(saliency: Any, threshold: float) -> np.ndarray:
         [False, True, True, True]
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
+        raise InputError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
     saliency = np.asarray(saliency, np.float64)
     low, high = saliency.min(), saliency.max()
     if not np.isfinite([low, high]).all() or low == high:
@@ -91,7 +92,7 @@ def pointing_game(saliency: Any, mask: Any, *, tolerance: float = 0.0) -> float:
         1.0
     """
     if tolerance < 0:
-        raise ValueError(f"`tolerance` must be >= 0. Received: tolerance={tolerance}")
+        raise InputError(f"`tolerance` must be >= 0. Received: tolerance={tolerance}")
     saliency = np.asarray(saliency, np.float64)
     _, mask = _checked(np.zeros(saliency.shape, bool), mask)
     if not mask.any():
@@ -141,7 +142,7 @@ def boxes(found: Any, *, smallest: int = 1) -> np.ndarray:
         [[0, 0, 1, 2], [1, 3, 2, 4]]
     """
     if smallest < 1:
-        raise ValueError(f"`smallest` must be >= 1. Received: smallest={smallest}")
+        raise InputError(f"`smallest` must be >= 1. Received: smallest={smallest}")
     found = np.asarray(found, bool)
     regions, count = ndimage.label(found, np.ones((3,) * found.ndim))
     sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
@@ -309,7 +310,7 @@ def random_head_iou(features: Any, attention: Any, labels: Any, *, seed: int = 0
     """
     features, attention, labels = np.asarray(features, np.float64), np.asarray(attention), np.asarray(labels)
     if features.shape[:-1] != attention.shape or labels.shape != attention.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
+        raise InputError(
             "`features` must be (n, *cells, channels), `attention` (n, *cells) and `labels` (n,) integers. "
             f"Received: shapes {features.shape}, {attention.shape} and {labels.shape}, labels of {labels.dtype}"
         )
@@ -353,7 +354,7 @@ def mean_intervals(values: Any, *, groups: Any = None, repeats: int = 1000, seed
     values = np.asarray(values, np.float64)
     groups = np.arange(len(values)) if groups is None else np.asarray(groups)
     if groups.shape != (len(values),):
-        raise ValueError(f"`groups` must have one entry per image, {len(values)}. Received: {len(groups)}")
+        raise InputError(f"`groups` must have one entry per image, {len(values)}. Received: {len(groups)}")
     names, group = np.unique(groups, return_inverse=True)
     sizes, sums = np.bincount(group), np.zeros((len(names), values.shape[1]))
     np.add.at(sums, group, values)
@@ -372,7 +373,7 @@ def _sweep(
     order = np.argsort(thresholds)
     levels = np.asarray(thresholds, np.float64)[order]
     if not len(levels) or not (levels[0] > 0 and levels[-1] <= 1):
-        raise ValueError(f"`thresholds` must be in (0, 1]. Received: thresholds={list(thresholds)}")
+        raise InputError(f"`thresholds` must be in (0, 1]. Received: thresholds={list(thresholds)}")
     counts = np.array([_counts(*pair, levels) for pair in zip(maps, masks, strict=True)], np.float64)
     inside, marked, lesion = counts[:, 0], counts[:, 1], counts[:, 2]
     back = np.argsort(order)
@@ -400,16 +401,16 @@ def _highest_fifth(values: np.ndarray) -> np.ndarray:
 def _with_lesion(maps: Sequence[Any], masks: Sequence[Any]) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
     """Returns the maps and masks of the images with a lesion, and which these are."""
     if len(maps) != len(masks):
-        raise ValueError(f"Every map needs a mask. Received: {len(maps)} maps, {len(masks)} masks")
+        raise InputError(f"Every map needs a mask. Received: {len(maps)} maps, {len(masks)} masks")
     masks = [np.asarray(mask, bool) for mask in masks]
     rows = [i for i, mask in enumerate(masks) if mask.any()]
     if not rows:
-        raise ValueError(f"Localization needs an image with a lesion. Received: {len(masks)} empty masks")
+        raise InputError(f"Localization needs an image with a lesion. Received: {len(masks)} empty masks")
     return [np.asarray(maps[i], np.float64) for i in rows], [masks[i] for i in rows], rows
 
 
 def _checked(found: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
     found, mask = np.asarray(found, bool), np.asarray(mask, bool)
     if found.shape != mask.shape:
-        raise ValueError(f"A map has the size of its mask. Received: {found.shape} and {mask.shape}")
+        raise InputError(f"A map has the size of its mask. Received: {found.shape} and {mask.shape}")
     return found, mask

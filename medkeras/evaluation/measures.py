@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.classification import AGREEMENTS, RATES, mean_of_defined, measure_decisions
 from medkeras.evaluation.ranking import average_precision, roc_auc
 from medkeras.evaluation.thresholds import OperatingPoint
@@ -35,7 +36,7 @@ def named_measure(name: str, *, task: str, operating_point: OperatingPoint | Non
         0.5
     """
     if name not in NAMES:
-        raise ValueError(f"`name` must be one of {', '.join(NAMES)}. Received: name={name!r}")
+        raise InputError(f"`name` must be one of {', '.join(NAMES)}. Received: name={name!r}")
 
     def measure(labels: np.ndarray, probabilities: np.ndarray) -> float:
         if name in RANKINGS:

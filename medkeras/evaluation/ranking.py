@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 
 def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
     """Returns the area under the ROC curve: the share of (positive, negative) pairs in the right order.
@@ -96,7 +98,7 @@ def precision_recall_curve(positive: Any, scores: Any) -> tuple[np.ndarray, np.n
 def _both_present(positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
     positive = np.asarray(positive, dtype=bool)
     if positive.all() or not positive.any():
-        raise ValueError(
+        raise InputError(
             "A curve needs a positive and a negative image. "
             f"Received: {int(positive.sum())} positive of {positive.size}"
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_level, check_scores, group_index
 from medkeras.evaluation.statistics.bootstrap import Interval
 from medkeras.evaluation.statistics.delong import auc_interval
@@ -79,7 +80,7 @@ def groups_of(values: Any, *, edges: Sequence[float] | None = None) -> tuple[np.
     is_number = np.issubdtype(values.dtype, np.number)
     if edges is not None and (not is_number or not len(edges) or np.any(np.diff(edges) <= 0)):
         kind = "numbers" if is_number else "text"
-        raise ValueError(f"Numbers are cut at rising edges. Received: edges={list(edges)} for a column of {kind}")
+        raise InputError(f"Numbers are cut at rising edges. Received: edges={list(edges)} for a column of {kind}")
     is_known = ~np.isnan(values) if is_number else np.array([_is_text(value) for value in values.tolist()], dtype=bool)
     known = values[is_known] if is_number else values[is_known].astype(str)
     levels, place = np.unique(known, return_inverse=True)
@@ -88,7 +89,7 @@ def groups_of(values: Any, *, edges: Sequence[float] | None = None) -> tuple[np.
         edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75])) if edges is None else np.asarray(edges)
         place, names = np.searchsorted(edges, known, "right"), _band_names(edges)
     if len(names) > MOST_GROUPS:
-        raise ValueError(f"A column of groups has at most {MOST_GROUPS}. Received: {len(names)}, such as {names[0]!r}")
+        raise InputError(f"A column of groups has at most {MOST_GROUPS}. Received: {len(names)}, such as {names[0]!r}")
     index = np.full(len(values), len(names))
     index[is_known] = place
     return index, names if is_known.all() else [*names, UNKNOWN]
@@ -140,7 +141,7 @@ def measure_subgroups(
     """
     check_level(level)
     if smallest < 2 or questions < 1:
-        raise ValueError(
+        raise InputError(
             f"`smallest` is at least 2 and `questions` at least 1. Received: smallest={smallest}, questions={questions}"
         )
     positive, scores = check_scores(positive, scores)
@@ -148,12 +149,12 @@ def measure_subgroups(
     index = np.asarray(index)
     patients = np.arange(len(positive)) if patients is None else group_index(patients, len(positive))
     if not len(decisions) == len(index) == len(positive):
-        raise ValueError(
+        raise InputError(
             f"Each image has a decision and a group. Received: {len(positive)} images, {len(decisions)} decisions, "
             f"{len(index)} groups"
         )
     if np.any((index < 0) | (index >= len(names))):
-        raise ValueError(f"Groups are numbered from 0 to {len(names) - 1}. Received: {np.unique(index).tolist()}")
+        raise InputError(f"Groups are numbered from 0 to {len(names) - 1}. Received: {np.unique(index).tolist()}")
     rows = [np.flatnonzero(index == k) for k in range(len(names))]
     arrays = [(positive[r], scores[r], decisions[r], patients[r]) for r in rows]
     found = [_subgroup(name, *each, smallest, level) for name, each in zip(names, arrays, strict=True)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_class_names, check_predictions
 from medkeras.evaluation.classification import measure_decisions, weighted_mean
 from medkeras.evaluation.measures import RANKINGS, headline, rank_classes
@@ -62,7 +63,7 @@ def evaluate(
     labels, probabilities = check_predictions(labels, probabilities, task=task)
     names = check_class_names(class_names, num_classes=probabilities.shape[1])
     if operating_point is not None and operating_point.task != task:
-        raise ValueError(f"The operating point is of a {operating_point.task} task. Received: task={task!r}")
+        raise InputError(f"The operating point is of a {operating_point.task} task. Received: task={task!r}")
 
     ranked = {name: rank_classes(ranking, labels, probabilities, task=task) for name, ranking in RANKINGS.items()}
     decisions = OperatingPoint.default(task, len(names)).apply(probabilities)

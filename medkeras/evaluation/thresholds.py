@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_predictions, check_probabilities
 from medkeras.evaluation.classification import rates
 from medkeras.tasks import TASKS, is_multilabel
@@ -59,13 +60,13 @@ class OperatingPoint:
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
-            raise ValueError(f"`task` must be one of {', '.join(TASKS)}. Received: task={self.task!r}")
+            raise InputError(f"`task` must be one of {', '.join(TASKS)}. Received: task={self.task!r}")
         fits = {
             "binary": self.thresholds is not None and len(self.thresholds) == 1,
             "multilabel": bool(self.thresholds),
         }.get(self.task, self.thresholds is None)
         if not fits or not np.all(np.isfinite(self.thresholds or 0)):
-            raise ValueError(
+            raise InputError(
                 "A binary task has one finite threshold, a multilabel task one per label, others have None. "
                 f"Received: task={self.task!r}, thresholds={self.thresholds}"
             )
@@ -100,7 +101,7 @@ class OperatingPoint:
         if self.task == "binary":
             return (probabilities[:, 1] > self.thresholds[0]).astype(np.int64)
         if probabilities.shape[1] != len(self.thresholds):
-            raise ValueError(
+            raise InputError(
                 f"The operating point has {len(self.thresholds)} thresholds. "
                 f"Received: probabilities.shape={probabilities.shape}"
             )
@@ -200,7 +201,7 @@ def _parse(rule: str) -> tuple[str, float]:
             return name, float(bound)
     except ValueError:
         pass
-    raise ValueError(
+    raise InputError(
         f"`rule` must be youden, f1, sensitivity:X or specificity:X with X in (0, 1]. Received: rule={rule!r}"
     )
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.models import ExplainPoint, Grid, ImageClassifier
 from medkeras.tasks import default_task
 
@@ -118,11 +119,11 @@ def _explainable(
 def _check(model: Any) -> None:
     is_known = isinstance(model, keras.Model) and getattr(model, "inputs", None) and getattr(model, "outputs", None)
     if not is_known:
-        raise ValueError(
+        raise InputError(
             f"Explanations need a functional model, or a built sequential one. Received: {type(model).__name__}"
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-        raise ValueError(
+        raise InputError(
             "Explanations need a model from one image to (batch, classes). "
             f"Received: inputs {[tuple(t.shape) for t in model.inputs]}, "
             f"outputs {[tuple(t.shape) for t in model.outputs]}"
@@ -134,7 +135,7 @@ def _image_shape(model: keras.Model, given: Sequence[int] | None) -> tuple[int, 
     shape = declared if given is None else tuple(map(int, given))
     fits = len(shape) == len(declared) and all(n in (None, s) for n, s in zip(declared, shape, strict=True))
     if not fits or None in shape or len(shape) not in (3, 4):
-        raise ValueError(
+        raise InputError(
             f"Images of this model are {declared}, of (height, width, channels) or (depth, height, width, channels). "
             f"Received: image_shape={given}"
         )
@@ -224,7 +225,7 @@ def _named(layer: str, rank: int, steps: list[_Step]) -> _Step:
     found = [step for step in steps if step.name == layer] or list(_ending(layer, steps))
     if len(found) != 1 or not _is_map(found[0], rank):
         known = [step.name for step in steps if _is_map(step, rank)]
-        raise ValueError(
+        raise InputError(
             f"`layer` must be one layer, called once, that gives a feature map: {', '.join(known) or 'there is none'}. "
             f"Received: layer={layer!r}"
         )

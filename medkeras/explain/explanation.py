@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.explainable import explainable
 from medkeras.explain.fixations import Fixations, fixations
 from medkeras.explain.methods.class_map import class_map, class_targets
@@ -102,11 +103,11 @@ def explain(
     if not isinstance(model, ImageClassifier):
         model = explainable(model, image_shape=np.shape(images)[1:], layer=layer, task=task)
     elif layer is not None or task is not None:
-        raise ValueError(f"A model of this package knows its points and its task. Received: {layer=}, {task=}")
+        raise InputError(f"A model of this package knows its points and its task. Received: {layer=}, {task=}")
     if method is not None:
         return _by_method(model, images, method, target, options)
     if target is not None or options:
-        raise ValueError(f"Only a method has a target and options. Received: target={target}, {sorted(options)}")
+        raise InputError(f"Only a method has a target and options. Received: target={target}, {sorted(options)}")
     return _by_points(model, images)
 
 
@@ -124,7 +125,7 @@ def target_index(model: ImageClassifier, target: Any) -> Any:
     """
     if isinstance(target, str):
         if target not in model.class_names:
-            raise ValueError(f"`target` is one of {', '.join(model.class_names)}. Received: target={target!r}")
+            raise InputError(f"`target` is one of {', '.join(model.class_names)}. Received: target={target!r}")
         return model.class_names.index(target)
     return [target_index(model, name) for name in target] if isinstance(target, list | tuple) else target
 

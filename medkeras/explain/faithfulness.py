@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.explainable import explainable
 from medkeras.explain.explanation import explain, target_index
 from medkeras.explain.methods.feature_maps import BATCH, image_batches
@@ -149,7 +150,7 @@ def randomization_check(
         ((0.5, 1.0), True)
     """
     if stages < 1:
-        raise ValueError(f"`stages` must be at least 1. Received: stages={stages}")
+        raise InputError(f"`stages` must be at least 1. Received: stages={stages}")
     intact = explain(model, images, method=method, target=target, **options)
     target = None if intact.targets is None else intact.targets
     copy = _copy(model)
@@ -175,9 +176,9 @@ def _curve(model: ImageClassifier, images: Any, maps: Any, target: Any, steps: i
     """Returns the curve from the first image that `ends` gives to the second, for each image."""
     images, maps = np.concatenate(list(image_batches(model, images))), np.asarray(maps)
     if steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: steps={steps}")
+        raise InputError(f"`steps` must be at least 1. Received: steps={steps}")
     if maps.shape != images.shape[:-1] or not np.isfinite(maps).all():
-        raise ValueError(f"`maps` must be finite, of shape {images.shape[:-1]}. Received: maps of shape {maps.shape}")
+        raise InputError(f"`maps` must be finite, of shape {images.shape[:-1]}. Received: maps of shape {maps.shape}")
     targets = most_probable(model, images, target_index(model, target))
     counts = np.rint(np.linspace(0, 1, steps + 1) * maps[0].size)
     rows = []
@@ -202,7 +203,7 @@ def _probabilities(model: ImageClassifier, first: Any, second: Any, is_changed: 
 
 def _copy(model: keras.Model) -> keras.Model:
     if type(model) is ImageClassifier:
-        raise ValueError(f"Give the model that `explainable` was given, for it to be copied. Received: {model.name}")
+        raise InputError(f"Give the model that `explainable` was given, for it to be copied. Received: {model.name}")
     is_own = isinstance(model, ImageClassifier)
     copy = type(model).from_config(model.get_config()) if is_own else keras.models.clone_model(model)
     copy.set_weights(model.get_weights())

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from medkeras.backend.gradients import input_gradient
+from medkeras.errors import InputError
 from medkeras.explain.methods.feature_maps import image_batches, to_numpy
 from medkeras.models import ImageClassifier, Positions
 
@@ -40,11 +41,11 @@ def effective_receptive_field(model: ImageClassifier, pathway: str, *, samples: 
         ((28, 28), 1.0)
     """
     if samples < 1:
-        raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
+        raise InputError(f"`samples` must be at least 1. Received: samples={samples}")
     maps_of = model.tensors(pathway)
     rule = getattr(model.explain_points.get(pathway), "rule", None)
     if rule is None or isinstance(rule, Positions):
-        raise ValueError(f"A receptive field belongs to a map. Received: pathway={pathway!r}")
+        raise InputError(f"A receptive field belongs to a map. Received: pathway={pathway!r}")
 
     def centre(images: Any) -> Any:
         maps = rule.fold(maps_of(images, training=False)[pathway])
@@ -78,7 +79,7 @@ def field_radius(field: np.ndarray, *, share: float = 0.9) -> float:
         (2.0, 1.0)
     """
     if not 0 < share <= 1:
-        raise ValueError(f"`share` must be in (0, 1]. Received: share={share}")
+        raise InputError(f"`share` must be in (0, 1]. Received: share={share}")
     if not field.any():
         return 0.0
     distances = np.linalg.norm(np.indices(field.shape).T - centre_of_mass(field), axis=-1).T.ravel()

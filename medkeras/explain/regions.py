@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.localization import binarize, boxes
 from medkeras.explain.methods.feature_maps import activations, image_batches, maps_on_image
 from medkeras.explain.methods.input_gradients import most_probable
@@ -119,7 +120,7 @@ def mark_regions(maps: Any, *, point: str, threshold: float = 0.5, smallest: int
     """
     maps = np.asarray(maps, np.float32)
     if maps.ndim not in (3, 4) or not maps.size:
-        raise ValueError(f"`maps` must be (batch, *image grid), not empty. Received: maps of shape {maps.shape}")
+        raise InputError(f"`maps` must be (batch, *image grid), not empty. Received: maps of shape {maps.shape}")
     masks = np.stack([binarize(values, threshold) for values in maps])
     found = tuple(boxes(mask, smallest=smallest) for mask in masks)
     scores = tuple(_scores(*pair) for pair in zip(maps, found, strict=True))
@@ -161,9 +162,9 @@ def saliency_maps(
     """
     name, known = point or default_map(model), map_names(model)
     if name not in known:
-        raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: point={name!r}")
+        raise InputError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: point={name!r}")
     if target is not None and not is_of_class(model, name):
-        raise ValueError(f"`{name}` is of no class. Received: point={name!r}, target={target!r}")
+        raise InputError(f"`{name}` is of no class. Received: point={name!r}, target={target!r}")
     if not mirrored:
         return _maps(model, images, name, target)
     images = np.concatenate(list(image_batches(model, images)))
@@ -224,7 +225,7 @@ def default_map(model: ImageClassifier) -> str:
     for name in ("attention", "class_map"):
         if name in map_names(model):
             return name
-    raise ValueError(
+    raise InputError(
         f"`{model.name}` has no explain point `attention` or `features`; name one of {', '.join(map_names(model))}. "
         "Received: no map"
     )

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier, Tokens
 from medkeras.tasks import to_probabilities
 
@@ -100,7 +101,7 @@ def with_feature_layer(model: ImageClassifier, *, probabilities: bool = False) -
         (None, 2, 3, 192)
     """
     if not isinstance(model, ImageClassifier) or len(model.image_shape) != 3 or LAYER not in model.explain_points:
-        raise ValueError(
+        raise InputError(
             f"tf-explain needs a 2D model of this package with the explain point `{LAYER}`. "
             f"Received: {getattr(model, 'name', model)!r}"
         )
@@ -122,7 +123,7 @@ def _unfolded(features: Any, seen: Any, rule: Any) -> Any:
 
 def _load(room: str, name: str, attribute: str) -> Any:
     if name not in EXPLAINERS:
-        raise ValueError(f"An explainer is one of {', '.join(EXPLAINERS)}. Received: name={name!r}")
+        raise InputError(f"An explainer is one of {', '.join(EXPLAINERS)}. Received: name={name!r}")
     try:
         module = importlib.import_module(f"tf_explain.{room}.{EXPLAINERS[name]}")
     except ModuleNotFoundError as error:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 SLACK = 1e-3  # What resizing or another decoder may leave beyond [0, 1].
 
 
@@ -30,11 +32,11 @@ def model_images(images: Any, shape: Sequence[int]) -> np.ndarray:
     try:
         found = np.ascontiguousarray(images, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{rule}. Received: images of type {type(images).__name__}") from error
+        raise InputError(f"{rule}. Received: images of type {type(images).__name__}") from error
     if len(found) == 0 or found.shape[1:] != tuple(shape):
-        raise ValueError(f"{rule}. Received: images.shape={np.shape(images)}")
+        raise InputError(f"{rule}. Received: images.shape={np.shape(images)}")
     if not (found.min() >= -SLACK and found.max() <= 1 + SLACK):  # Not so either where there is a NaN.
-        raise ValueError(f"`images` must be in [0, 1]. Received: images from {found.min():g} to {found.max():g}")
+        raise InputError(f"`images` must be in [0, 1]. Received: images from {found.min():g} to {found.max():g}")
     return found
 
 
@@ -54,6 +56,6 @@ def batches(images: Any, shape: Sequence[int], size: int) -> list[np.ndarray]:
         [2, 1]
     """
     if not isinstance(size, int) or size < 1:
-        raise ValueError(f"`batch_size` must be an integer >= 1. Received: batch_size={size}")
+        raise InputError(f"`batch_size` must be an integer >= 1. Received: batch_size={size}")
     images = model_images(images, shape)
     return [images[i : i + size] for i in range(0, len(images), size)]

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from medkeras.errors import InputError
+
 Bounds = Mapping[str, Mapping[str, float]]
 
 PLAIN_BOUNDS: dict[str, dict[str, float]] = {
@@ -41,17 +43,17 @@ def merge_bounds(formats: Sequence[str], bounds: Bounds | None = None) -> dict[s
         ValueError: The bound `agreement` of litert must be in [0, 1]. Received: agreement=2
     """
     if unknown := [name for name in formats if name not in BOUNDS]:
-        raise ValueError(f"A format is one of {', '.join(BOUNDS)}. Received: {unknown[0]!r}")
+        raise InputError(f"A format is one of {', '.join(BOUNDS)}. Received: {unknown[0]!r}")
     for name, own in (bounds or {}).items():
         if name not in formats:
-            raise ValueError(f"A bound is of a format that is exported. Received: a bound of {name!r}")
+            raise InputError(f"A bound is of a format that is exported. Received: a bound of {name!r}")
         known = [measure for measure in LARGEST if name in QUANTIZED_BOUNDS or measure != "auc_loss"]
         for measure, value in own.items():
             if measure not in known:
-                raise ValueError(f"The bounds of {name} are among {', '.join(known)}. Received: {measure!r}")
+                raise InputError(f"The bounds of {name} are among {', '.join(known)}. Received: {measure!r}")
             if not 0 <= value <= LARGEST[measure]:
                 most = f"in [0, {LARGEST[measure]:g}]" if LARGEST[measure] < math.inf else ">= 0"
-                raise ValueError(f"The bound `{measure}` of {name} must be {most}. Received: {measure}={value}")
+                raise InputError(f"The bound `{measure}` of {name} must be {most}. Received: {measure}={value}")
     return {name: BOUNDS[name] | dict((bounds or {}).get(name, {})) for name in formats}
 
 
@@ -95,6 +97,6 @@ def check_bounds(name: str, found: Mapping[str, float | None], bounds: Mapping[s
     rules = {"agreement": "of at least {:g}", "auc_loss": "of at most {:g}"}
     for measure in missed(found, bounds):
         rule = rules.get(measure, "within {:g} of Keras").format(bounds[measure])
-        raise ValueError(
+        raise InputError(
             f"The {name} export must have {measure} {rule}. Received: {measure}={found[measure]:.3g}{hint}"
         )

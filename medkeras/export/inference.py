@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from medkeras import tasks
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier, TwoStage
 from medkeras.uncertainty import Calibrated
 
@@ -24,12 +25,12 @@ def float32_model(model: ImageClassifier) -> ImageClassifier:
         ValueError: If the model is not an `ImageClassifier`, or Keras does not run on TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(
+        raise InputError(
             "Export needs Keras on TensorFlow; a `.keras` file of another backend opens there. "
             f"Received: backend={keras.backend.backend()!r}"
         )
     if not isinstance(model, ImageClassifier):
-        raise ValueError(f"Export takes a model of `medkeras.models`. Received: model={type(model).__name__}")
+        raise InputError(f"Export takes a model of `medkeras.models`. Received: model={type(model).__name__}")
     if all(layer.compute_dtype == "float32" for layer in model.layers):
         return model
     policy = keras.config.dtype_policy()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_predictions
 from medkeras.evaluation.measures import named_measure
 from medkeras.export.batches import model_images
@@ -45,7 +46,7 @@ def compare_quantized(
         ValueError: A quantised format is one of litert-float16, litert-int8, litert-full-int8. Received: 'litert-int4'
     """
     if unknown := [name for name in files if name not in QUANTIZED_BOUNDS]:
-        raise ValueError(f"A quantised format is one of {', '.join(QUANTIZED_BOUNDS)}. Received: {unknown[0]!r}")
+        raise InputError(f"A quantised format is one of {', '.join(QUANTIZED_BOUNDS)}. Received: {unknown[0]!r}")
     limits = merge_bounds(list(files), bounds)
     images = model_images(images, model.image_shape)
     expected = keras_outputs(model, images)

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from medkeras.errors import InputError
 from medkeras.layers.sampling import resize_aligned
 
 
@@ -35,7 +36,7 @@ class AlignedResizing(keras.layers.Layer):
     def __init__(self, size: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if len(size) not in (2, 3) or min(size) < 1:
-            raise ValueError(f"`size` must be two or three positive lengths. Received: size={tuple(size)}")
+            raise InputError(f"`size` must be two or three positive lengths. Received: size={tuple(size)}")
         self.size = tuple(int(length) for length in size)
 
     def call(self, inputs: Any) -> Any:

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class DropPath(keras.layers.Layer):
@@ -37,7 +39,7 @@ class DropPath(keras.layers.Layer):
     def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
-            raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate}")
+            raise InputError(f"`rate` must be in [0, 1). Received: rate={rate}")
         self.rate, self.seed = rate, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.sampling import sample_axes
 
 
@@ -44,9 +45,9 @@ class Glimpse(keras.layers.Layer):
         # Places stay in float32: in half precision they would be off by pixels in a large image.
         super().__init__(autocast=False, **kwargs)
         if not 0 < extent <= 1:
-            raise ValueError(f"`extent` must be in (0, 1]. Received: extent={extent}")
+            raise InputError(f"`extent` must be in (0, 1]. Received: extent={extent}")
         if size is not None and size < 1:
-            raise ValueError(f"`size` must be at least 1. Received: size={size}")
+            raise InputError(f"`size` must be at least 1. Received: size={size}")
         self.extent, self.size = extent, size
 
     def window(self, length: int) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
+
 # One equation per axis: the sampled axis is contracted in place, the others pass through.
 _EQUATIONS = {
     2: ("bih,bhwc->biwc", "bjw,biwc->bijc"),
@@ -105,7 +107,7 @@ def resize_aligned(images: Any, size: Sequence[int]) -> Any:
     """
     lengths = tuple(images.shape[1:-1])
     if len(size) != len(lengths) or min(size) < 1:
-        raise ValueError(f"`size` must have {len(lengths)} positive lengths. Received: size={tuple(size)}")
+        raise InputError(f"`size` must have {len(lengths)} positive lengths. Received: size={tuple(size)}")
     matrices = []
     for length, samples in zip(lengths, size, strict=True):
         positions = np.arange(samples) * ((length - 1) / max(samples - 1, 1))

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
+
 SHARPNESS = -0.75  # of the cubic kernel, as torch has it; Keras' own resizing has -0.5
 INITIAL = keras.initializers.RandomNormal(stddev=0.02)
 
@@ -75,7 +77,7 @@ def resize_positions(positions: np.ndarray, grid: Sequence[int]) -> np.ndarray:
     if edge**2 != len(places):
         if len(places) == rows * columns:
             return positions
-        raise ValueError(
+        raise InputError(
             f"Learned positions must be those of a class token and a square grid. Received: {len(positions)} of them"
         )
     places = places.reshape(edge, edge, -1)

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 def conv(rank: int, filters: int, kernel_size: int, **kwargs: Any) -> keras.layers.Layer:
     """Returns a `Conv2D` or `Conv3D` layer.
@@ -102,7 +104,7 @@ class GroupedConv(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if groups < 1 or filters % groups:
-            raise ValueError(f"`filters` must be a multiple of `groups`. Received: filters={filters}, groups={groups}")
+            raise InputError(f"`filters` must be a multiple of `groups`. Received: filters={filters}, groups={groups}")
         self.filters, self.kernel_size, self.groups = filters, kernel_size, groups
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -111,7 +113,7 @@ class GroupedConv(keras.layers.Layer):
         """Makes one convolution per group."""
         channels, rank = input_shape[-1], len(input_shape) - 2
         if channels % self.groups:
-            raise ValueError(
+            raise InputError(
                 f"Channels must be a multiple of `groups`. Received: channels={channels}, groups={self.groups}"
             )
         self.convs = [

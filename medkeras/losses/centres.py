@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.losses.replicas import replica_share
 
 
@@ -44,11 +45,11 @@ class CentreLoss(keras.layers.Layer):
     def __init__(self, num_classes: int, *, rate: float = 0.05, margin: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**(kwargs | {"dtype": "float32", "trainable": False}))
         if num_classes < 2:
-            raise ValueError(f"`num_classes` must be >= 2. Received: num_classes={num_classes}")
+            raise InputError(f"`num_classes` must be >= 2. Received: num_classes={num_classes}")
         if not 0 < rate <= 1:
-            raise ValueError(f"`rate` must be in (0, 1]. Received: rate={rate}")
+            raise InputError(f"`rate` must be in (0, 1]. Received: rate={rate}")
         if margin < 0:
-            raise ValueError(f"`margin` must be >= 0. Received: margin={margin}")
+            raise InputError(f"`margin` must be >= 0. Received: margin={margin}")
         self.num_classes, self.rate, self.margin = num_classes, rate, margin
 
     def build(self, features_shape: tuple[int | None, ...], labels_shape: Any = None) -> None:

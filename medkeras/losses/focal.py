@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.labels import are_shares, class_shares
 from medkeras.losses.masked import checked_weights, known_labels, known_mean, per_class
 
@@ -17,7 +18,7 @@ class _Focal(keras.losses.Loss):
     def __init__(self, *, alpha: float | Sequence[float], gamma: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= gamma < float("inf"):
-            raise ValueError(f"`gamma` must be >= 0 and finite. Received: gamma={gamma}")
+            raise InputError(f"`gamma` must be >= 0 and finite. Received: gamma={gamma}")
         is_scalar = isinstance(alpha, numbers.Real)
         values = checked_weights("alpha", [alpha] if is_scalar else alpha)
         self.alpha, self.gamma = values[0] if is_scalar else values, float(gamma)

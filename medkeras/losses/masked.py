@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class MaskedBinaryCrossentropy(keras.losses.Loss):
@@ -53,7 +55,7 @@ def known_labels(y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
     """Returns labels (0 where unknown), which of them are known (1 or 0), and logits, all float32."""
     labels, logits = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
     if labels.shape[-1] != logits.shape[-1]:
-        raise ValueError(
+        raise InputError(
             "Labels and logits must both be (batch, labels). "
             f"Received: y_true.shape={tuple(labels.shape)}, y_pred.shape={tuple(logits.shape)}"
         )
@@ -72,7 +74,7 @@ def checked_weights(name: str, weights: Sequence[float] | None) -> list[float] |
         return None
     values = [float(w) for w in weights]
     if not all(0 < w < float("inf") for w in values):
-        raise ValueError(f"`{name}` must be positive and finite. Received: {name}={values}")
+        raise InputError(f"`{name}` must be positive and finite. Received: {name}={values}")
     return values
 
 
@@ -80,5 +82,5 @@ def per_class(name: str, weights: list[float] | None, logits: Any) -> Any:
     """Returns one weight per column of `logits`, float32 `(classes,)`."""
     classes = logits.shape[-1]
     if weights is not None and len(weights) != classes:
-        raise ValueError(f"`{name}` must have one value for each of {classes} classes. Received: {name}={weights}")
+        raise InputError(f"`{name}` must have one value for each of {classes} classes. Received: {name}={weights}")
     return ops.ones((classes,), "float32") if weights is None else ops.convert_to_tensor(weights, "float32")

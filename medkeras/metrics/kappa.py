@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.labels import class_indices
 
 
@@ -40,7 +41,7 @@ class QuadraticWeightedKappa(keras.metrics.Metric):
     def __init__(self, num_classes: int, *, name: str = "kappa", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if num_classes < 2:
-            raise ValueError(f"`num_classes` must be >= 2. Received: num_classes={num_classes}")
+            raise InputError(f"`num_classes` must be >= 2. Received: num_classes={num_classes}")
         self.num_classes = num_classes
         self.confusion = self.add_variable((num_classes, num_classes), "zeros", name="confusion")
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from medkeras import tasks
 from medkeras.backend.replica_seeds import draw_apart
+from medkeras.errors import InputError
 from medkeras.models.explain_points import ExplainPoint
 
 NORMALIZATIONS = {
@@ -91,7 +92,7 @@ class ImageClassifier(keras.Model):
         known = {name: point.tensor for name, point in self._explain_points.items()} | {"logits": self.output}
         for name in names:
             if name not in known:
-                raise ValueError(f"An explain point of `{self.name}` is one of {sorted(known)}. Received: {name!r}")
+                raise InputError(f"An explain point of `{self.name}` is one of {sorted(known)}. Received: {name!r}")
         return keras.Model(self.input, {name: known[name] for name in names})
 
     def official_tensors(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class ImageClassifier(keras.Model):
         Raises:
             ValueError: If the architecture, as configured, has no official checkpoint layout.
         """
-        raise ValueError(f"`{self.name}` has no official checkpoint layout in this configuration.")
+        raise InputError(f"`{self.name}` has no official checkpoint layout in this configuration.")
 
     def is_unused(self, name: str) -> bool:
         """Says whether a tensor that official checkpoints hold, or may hold, has no effect and is passed over.
@@ -141,7 +142,7 @@ class ImageClassifier(keras.Model):
         """
         for name, holds, rule in rules:
             if not holds:
-                raise ValueError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
+                raise InputError(f"`{name}` must {rule}. Received: {name}={getattr(self, name)!r}")
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ImageClassifier":
@@ -165,7 +166,7 @@ def image_input(input_shape: Sequence[int], normalization: Any, *, rgb: bool = F
     """
     shape = tuple(input_shape)
     if len(shape) not in (3, 4) or any(n is None or n < 1 for n in shape):
-        raise ValueError(
+        raise InputError(
             "`input_shape` must be (height, width, channels) or (depth, height, width, channels), all positive. "
             f"Received: input_shape={shape}"
         )
@@ -198,7 +199,7 @@ def _mean_and_std(normalization: Any, channels: int) -> tuple[list[float], list[
     rule = f"`normalization` must be one of {', '.join(NORMALIZATIONS)} or (mean, std) with 1 or {channels} values"
     if isinstance(normalization, str):
         if normalization not in NORMALIZATIONS:
-            raise ValueError(f"{rule}. Received: normalization={normalization!r}")
+            raise InputError(f"{rule}. Received: normalization={normalization!r}")
         statistics = NORMALIZATIONS[normalization]
         if statistics is None:
             return None
@@ -207,14 +208,14 @@ def _mean_and_std(normalization: Any, channels: int) -> tuple[list[float], list[
     try:
         mean, std = ([float(v) for v in (part if isinstance(part, Sequence) else [part])] for part in statistics)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{rule}. Received: normalization={normalization!r}") from error
+        raise InputError(f"{rule}. Received: normalization={normalization!r}") from error
     if any(len(part) not in (1, channels) for part in (mean, std)) or min(std) <= 0:
-        raise ValueError(f"{rule}, std positive. Received: normalization={normalization!r}")
+        raise InputError(f"{rule}, std positive. Received: normalization={normalization!r}")
     return mean * (channels // len(mean)), std * (channels // len(std))
 
 
 def _check_class_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
     names = tuple(str(n) for n in (names if names is not None else range(num_classes)))
     if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(f"`class_names` must be {num_classes} distinct names. Received: class_names={names}")
+        raise InputError(f"`class_names` must be {num_classes} distinct names. Received: class_names={names}")
     return names

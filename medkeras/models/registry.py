@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from medkeras.errors import InputError
 from medkeras.models.base import ImageClassifier
 
 
@@ -39,7 +40,7 @@ def register(presets: Mapping[str, Preset]) -> None:
     """
     for name, preset in presets.items():
         if name in _PRESETS:
-            raise ValueError(f"A preset of this name exists already. Received: name={name!r}")
+            raise InputError(f"A preset of this name exists already. Received: name={name!r}")
         _PRESETS[name] = preset
 
 
@@ -61,7 +62,7 @@ def preset(name: str) -> Preset:
     """
     if name not in _PRESETS:
         near = difflib.get_close_matches(name, _PRESETS, n=3) or names()
-        raise ValueError(f"No model has this name; perhaps {', '.join(near)}. Received: name={name!r}")
+        raise InputError(f"No model has this name; perhaps {', '.join(near)}. Received: name={name!r}")
     return _PRESETS[name]
 
 
@@ -86,7 +87,7 @@ def create(name: str, *, input_shape: Sequence[int] | None = None, num_classes: 
     known = list(inspect.signature(chosen.architecture).parameters)
     for option, value in options.items():
         if option not in known:
-            raise ValueError(f"The options of {name} are {', '.join(known[2:])}. Received: {option}={value!r}")
+            raise InputError(f"The options of {name} are {', '.join(known[2:])}. Received: {option}={value!r}")
     arguments = {"name": name.replace("-", "_"), **chosen.options, **options}
     return chosen.architecture(input_shape or chosen.input_shape, num_classes=num_classes, **arguments)
 

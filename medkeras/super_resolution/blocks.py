@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class GroupNorm(keras.layers.Layer):
@@ -41,7 +43,7 @@ class GroupNorm(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if groups < 1 or epsilon <= 0:
-            raise ValueError(
+            raise InputError(
                 f"`groups` must be at least 1 and `epsilon` positive. Received: groups={groups}, epsilon={epsilon}"
             )
         self.groups, self.epsilon, self.activation = groups, epsilon, activation
@@ -51,7 +53,7 @@ class GroupNorm(keras.layers.Layer):
         """Makes a scale and an offset for each channel."""
         channels = input_shape[-1]
         if channels % self.groups:
-            raise ValueError(f"`groups` must divide the {channels} channels. Received: groups={self.groups}")
+            raise InputError(f"`groups` must divide the {channels} channels. Received: groups={self.groups}")
         self.gamma = self.add_weight(shape=(channels,), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta")
 
@@ -112,7 +114,7 @@ class SpatialAttention(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if heads < 1 or (block is not None and block < 1):
-            raise ValueError(f"`heads` and `block` must be at least 1. Received: heads={heads}, block={block}")
+            raise InputError(f"`heads` and `block` must be at least 1. Received: heads={heads}, block={block}")
         self.heads, self.groups, self.epsilon, self.block = heads, groups, epsilon, block
         self.norm = GroupNorm(groups, epsilon=epsilon, dtype=self.dtype_policy, name="group_norm")
 
@@ -120,7 +122,7 @@ class SpatialAttention(keras.layers.Layer):
         """Makes the norm and the four projections."""
         channels = input_shape[-1]
         if channels % self.heads:
-            raise ValueError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
+            raise InputError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
         self.norm.build(input_shape)
         for name in ("query", "key", "value", "project"):
             dense = keras.layers.Dense(channels, dtype=self.dtype_policy, name=name)

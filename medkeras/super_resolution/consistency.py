@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.super_resolution.degrade import downscaling
 
 
@@ -40,7 +41,7 @@ def make_consistent(large: Any, small: Any) -> np.ndarray:
     factor = large.shape[1] // small.shape[1] if large.ndim == small.ndim == 4 and small.size else 0
     wanted = (small.shape[0], *(factor * n for n in small.shape[1:3]), *small.shape[3:])
     if factor < 1 or large.shape != wanted:
-        raise ValueError(
+        raise InputError(
             "`large` must be `small` times a whole factor. "
             f"Received: large of shape {large.shape}, small of shape {small.shape}"
         )

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 def degrade(images: Any, factor: int = 4) -> Any:
     """Returns images made smaller by bicubic interpolation with antialiasing, clipped to [0, 1].
@@ -33,7 +35,7 @@ def degrade(images: Any, factor: int = 4) -> Any:
     """
     shape = tuple(images.shape)
     if len(shape) != 4 or factor < 1 or any(n is not None and n % factor for n in shape[1:3]):
-        raise ValueError(
+        raise InputError(
             "`images` must be (batch, height, width, channels), with edges that are multiples of `factor`. "
             f"Received: shape={shape}, factor={factor}"
         )

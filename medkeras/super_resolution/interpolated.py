@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.super_resolution.enhancement.reintegration import METHODS, resize
 
 
@@ -30,7 +31,7 @@ class Interpolation:
 
     def __init__(self, method: str = "bicubic", *, factor: int = 4) -> None:
         if method not in METHODS:
-            raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
+            raise InputError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
         self.method, self.factor = method, factor
 
     def upscale(self, images: Any, **options: Any) -> np.ndarray:

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from medkeras.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -51,5 +53,5 @@ def preset(name: str) -> Preset:
         (8, 16)
     """
     if name not in PRESETS:
-        raise ValueError(f"An upscaler's preset is one of {', '.join(PRESETS)}. Received: name={name!r}")
+        raise InputError(f"An upscaler's preset is one of {', '.join(PRESETS)}. Received: name={name!r}")
     return PRESETS[name]

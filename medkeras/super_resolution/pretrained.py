@@ -7,6 +7,7 @@ import pathlib
 from typing import Any, TypeVar
 
 from medkeras.checkpoints import load, read_arrays
+from medkeras.errors import InputError
 from medkeras.super_resolution import convert, settings
 
 Model = TypeVar("Model")
@@ -80,7 +81,7 @@ def fill(model: Model, path: pathlib.Path) -> Model:
     try:
         load(model, convert.modern(read_arrays(path)))
     except ValueError as error:
-        raise ValueError(f"{error} In: {path}") from error
+        raise InputError(f"{error} In: {path}") from error
     return model
 
 
@@ -116,9 +117,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"Not a readable JSON file ({error}). Received: {path}") from error
+        raise InputError(f"Not a readable JSON file ({error}). Received: {path}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"A configuration must be a JSON object. Received: {path}")
+        raise InputError(f"A configuration must be a JSON object. Received: {path}")
     return content
 
 

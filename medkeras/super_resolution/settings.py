@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from medkeras.errors import InputError
+
 CLASSES = {"UNet": "UNet2DModel", "VQVAE": "VQModel", "DDIM": "DDIMScheduler"}
 # Ours, by the official name.
 NAMES = {
@@ -87,10 +89,10 @@ def arguments(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     given = SILENT[kind] | dict(config)
     for name, value in BUILT[kind].items():
         if given.get(name, value) != value:
-            raise ValueError(f"The setting {name} of a {kind} must be {value!r}. Received: {name}={given[name]!r}")
+            raise InputError(f"The setting {name} of a {kind} must be {value!r}. Received: {name}={given[name]!r}")
     for name in NAMES[kind]:
         if name in given and given[name] is None:
-            raise ValueError(f"The setting {name} of a {kind} must have a value. Received: {name}=None")
+            raise InputError(f"The setting {name} of a {kind} must have a value. Received: {name}=None")
     ours = {name: given[official] for official, name in NAMES[kind].items() if official in given}
     if kind == "DDIM":
         return ours
@@ -138,7 +140,7 @@ def sample_size(config: Mapping[str, Any]) -> int | None:
     given = config.get("sample_size")
     edges = given if isinstance(given, list) else [given]
     if given is not None and not (edges and all(isinstance(edge, int) and edge > 0 for edge in edges)):
-        raise ValueError(
+        raise InputError(
             f"sample_size of a UNet must be a positive whole number or two. Received: sample_size={given!r}"
         )
     return None if given is None else min(edges)
@@ -155,12 +157,12 @@ def _attention_levels(config: Mapping[str, Any], kind: str) -> list[int]:
     word = "Encoder" if kind == "VQVAE" else ""
     plain = {f"Down{word}Block2D": False} | ({} if word else {"AttnDownBlock2D": True})
     if any(name not in plain for name in down) or up != _mirrored(down):
-        raise ValueError(
+        raise InputError(
             f"The blocks of a {kind} must be of {', '.join(plain)}, and the way up their mirror. "
             f"Received: down_block_types={down}, up_block_types={up}"
         )
     if len(down) != len(config["block_out_channels"]):
-        raise ValueError(f"A {kind} must have one width per block. Received: down_block_types={down}")
+        raise InputError(f"A {kind} must have one width per block. Received: down_block_types={down}")
     return [i for i, name in enumerate(down) if plain[name]]
 
 
@@ -168,4 +170,4 @@ def _check_vectors(config: Mapping[str, Any]) -> None:
     """Refuses codebooks of other vectors than the latent's, and images that come out with other channels."""
     for name, like in (("vq_embed_dim", "latent_channels"), ("out_channels", "in_channels")):
         if config.get(name) not in (None, config.get(like)):
-            raise ValueError(f"{name} of a VQVAE must be equal to {like}. Received: {name}={config[name]!r}")
+            raise InputError(f"{name} of a VQVAE must be equal to {like}. Received: {name}={config[name]!r}")

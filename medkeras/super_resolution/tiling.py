@@ -5,6 +5,8 @@ import itertools
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
@@ -37,12 +39,12 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if self.multiple < 1 or self.tile < 1 or self.tile % self.multiple or not 0 < self.overlap < self.tile:
-            raise ValueError(
+            raise InputError(
                 f"`tile` must be a multiple of {self.multiple}, `overlap` from 1 to `tile - 1`. "
                 f"Received: tile={self.tile}, overlap={self.overlap}"
             )
         if any(pad >= edge for pad, edge in zip(self.padding, (self.height, self.width), strict=True)):
-            raise ValueError(f"Edges must be at least {self.multiple}. Received: {self.height} x {self.width}")
+            raise InputError(f"Edges must be at least {self.multiple}. Received: {self.height} x {self.width}")
 
     @property
     def padding(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.super_resolution import presets, pretrained
 from medkeras.super_resolution.autoencoder.vqvae import VQVAE
 from medkeras.super_resolution.consistency import make_consistent
@@ -56,7 +57,7 @@ class LDMUpscaler:
     ) -> None:
         wanted = (vqvae.latent_channels + vqvae.channels, vqvae.latent_channels)
         if (unet.in_channels, unet.out_channels) != wanted:
-            raise ValueError(
+            raise InputError(
                 f"`unet` must take {wanted[0]} and give {wanted[1]} channels, as `vqvae` asks. "
                 f"Received: in_channels={unet.in_channels}, out_channels={unet.out_channels}"
             )
@@ -100,7 +101,7 @@ class LDMUpscaler:
             ValueError: If there is no such preset or `channels` is below 1.
         """
         if channels < 1:
-            raise ValueError(f"`channels` must be at least 1. Received: channels={channels}")
+            raise InputError(f"`channels` must be at least 1. Received: channels={channels}")
         preset = presets.preset(name)
         vqvae = VQVAE(channels=channels, **preset.vqvae)
         return cls(UNet(in_channels=vqvae.latent_channels + channels, **preset.unet), vqvae)
@@ -176,9 +177,9 @@ class LDMUpscaler:
         overlap = max(1, tile // OVERLAPS) if overlap is None else overlap
         tiling = Tiling(*images.shape[1:3], tile=tile, overlap=overlap, multiple=self.unet.factor)
         if min(tiling.shape) < self.smallest:
-            raise ValueError(f"`tile` must be at least {self.smallest}. Received: tile={tile}")
+            raise InputError(f"`tile` must be at least {self.smallest}. Received: tile={tile}")
         if batch_size < 1 or seed < 0:
-            raise ValueError(f"`batch_size` must be positive, `seed` not negative. Received: {batch_size=}, {seed=}")
+            raise InputError(f"`batch_size` must be positive, `seed` not negative. Received: {batch_size=}, {seed=}")
         self.schedule.factors(steps, eta=eta)  # refuses what is out of range before anything is computed
         source = ImageNoise(
             images,
@@ -219,14 +220,14 @@ class LDMUpscaler:
         images = np.asarray(images)
         known = sorted({1, self.vqvae.channels})
         if images.ndim != 4 or images.shape[-1] not in known or not len(images):
-            raise ValueError(f"`images` must be (n, height, width, {known}). Received: shape={images.shape}")
+            raise InputError(f"`images` must be (n, height, width, {known}). Received: shape={images.shape}")
         if min(images.shape[1:3]) < self.smallest:
-            raise ValueError(
+            raise InputError(
                 f"An image's edges must be at least {self.smallest} pixels; pad it or take a larger region. "
                 f"Received: {images.shape[1]} x {images.shape[2]}"
             )
         if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
-            raise ValueError(
+            raise InputError(
                 f"`images` must be float in [0, 1]. Received: {images.dtype} from {images.min()} to {images.max()}"
             )
         return images.astype("float32")
@@ -236,7 +237,7 @@ class LDMUpscaler:
             return None
         noise, wanted = np.asarray(noise, "float32"), (*images.shape[:3], self.vqvae.latent_channels)
         if noise.shape != wanted or not np.isfinite(noise).all():
-            raise ValueError(f"`noise` must be finite numbers of shape {wanted}. Received: shape={noise.shape}")
+            raise InputError(f"`noise` must be finite numbers of shape {wanted}. Received: shape={noise.shape}")
         return noise
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.uncertainty.measures import Uncertainty, summarize
 from medkeras.uncertainty.sampling import sampled, task_of
 
@@ -123,11 +124,11 @@ class TestTimeAugmentation:
 def _check_views(views: Sequence[str], shape: tuple[int | None, ...]) -> tuple[str, ...]:
     views = (views,) if isinstance(views, str) else tuple(views)
     if len(shape) not in (3, 4) or None in shape:
-        raise ValueError(f"Test-time augmentation needs a model of images of a fixed shape. Received: shape {shape}")
+        raise InputError(f"Test-time augmentation needs a model of images of a fixed shape. Received: shape {shape}")
     if not views or len(set(views)) < len(views) or not set(views) <= set(VIEWS):
-        raise ValueError(f"`views` must be names of {', '.join(VIEWS)}, each once. Received: views={views}")
+        raise InputError(f"`views` must be names of {', '.join(VIEWS)}, each once. Received: views={views}")
     if "flip_depth" in views and len(shape) == 3:
-        raise ValueError(f"`flip_depth` is for volumes. Received: images of shape {shape}")
+        raise InputError(f"`flip_depth` is for volumes. Received: images of shape {shape}")
     if set(SQUARE) & set(views) and shape[-3] != shape[-2]:
-        raise ValueError(f"A turn by 90 degrees needs a height equal to the width. Received: images of shape {shape}")
+        raise InputError(f"A turn by 90 degrees needs a height equal to the width. Received: images of shape {shape}")
     return views

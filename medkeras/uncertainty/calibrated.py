@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from medkeras.uncertainty.scaling import LogitScaling
 
@@ -104,12 +105,12 @@ def with_scaling(model: ImageClassifier, scaling: LogitScaling) -> ImageClassifi
 
 def _check(classifier: Any, scaling: LogitScaling) -> None:
     if not isinstance(classifier, ImageClassifier) or isinstance(classifier, Calibrated):
-        raise ValueError(
+        raise InputError(
             f"`classifier` must be a model of this package, not calibrated yet. Received: {type(classifier).__name__}"
         )
     sizes = {len(scaling.scale), len(scaling.shift)}
     if scaling.task != classifier.task or not sizes <= {1, classifier.num_classes}:
-        raise ValueError(
+        raise InputError(
             f"`scaling` must be of the model's task and classes, {classifier.task} of {classifier.num_classes}. "
             f"Received: scaling={scaling}"
         )

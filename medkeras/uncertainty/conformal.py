@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_predictions, check_probabilities
 from medkeras.tasks import is_multilabel
 
@@ -52,7 +53,7 @@ class ConformalSets:
         probabilities = check_probabilities(probabilities, task=self.task)
         limits = np.array(self.limits)
         if len(limits) not in (1, probabilities.shape[1]):
-            raise ValueError(
+            raise InputError(
                 f"The sets are of {len(limits)} classes. Received: probabilities of shape {probabilities.shape}"
             )
         if is_multilabel(self.task):
@@ -124,7 +125,7 @@ def fit_conformal(
     )
     for name, holds, rule, value in rules:
         if not holds:
-            raise ValueError(f"`{name}` must {rule}. Received: {name}={value!r}")
+            raise InputError(f"`{name}` must {rule}. Received: {name}={value!r}")
     labels, probabilities = check_predictions(labels, probabilities, task=task)
     if is_multilabel(task):
         method = "threshold"
@@ -152,7 +153,7 @@ def _own_scores(
 def _limit(scores: np.ndarray, coverage: float, name: str) -> float:
     """Returns the score that the promised share of the next images stays within."""
     if not len(scores):
-        raise ValueError(f"Prediction sets are fitted to labelled images. Received: none for {name}")
+        raise InputError(f"Prediction sets are fitted to labelled images. Received: none for {name}")
     # Rounded first: 0.9 * (9 + 1) is a hair more than 9 in floating point.
     rank = math.ceil(round(coverage * (len(scores) + 1), 9))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf

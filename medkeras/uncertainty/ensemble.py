@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.uncertainty.measures import Uncertainty, summarize
 from medkeras.uncertainty.sampling import sampled, task_of
 
@@ -42,7 +43,7 @@ class DeepEnsemble:
     def __init__(self, models: Sequence[keras.Model], *, task: str | None = None, from_logits: bool = True) -> None:
         models = tuple(models)
         if len(models) < 2:
-            raise ValueError(f"An ensemble is of at least two models. Received: {len(models)}")
+            raise InputError(f"An ensemble is of at least two models. Received: {len(models)}")
         tasks = [task_of(model, task, by="An ensemble") for model in models]
         _check_same("task", tasks)
         _check_same("image shape", [tuple(model.input_shape[1:]) for model in models])
@@ -84,4 +85,4 @@ class _SideBySide(keras.layers.Layer):
 def _check_same(what: str, values: Sequence[Any]) -> None:
     different = [value for value in values if value != values[0]]
     if different:
-        raise ValueError(f"The models of an ensemble have one {what}. Received: {values[0]} and {different[0]}")
+        raise InputError(f"The models of an ensemble have one {what}. Received: {values[0]} and {different[0]}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_probabilities
 from medkeras.tasks import is_multilabel
 
@@ -54,7 +55,7 @@ def summarize(samples: Any, *, task: str) -> Uncertainty:
     """
     samples = np.asarray(samples, np.float64)
     if samples.ndim != 3 or not len(samples):
-        raise ValueError(
+        raise InputError(
             f"`samples` must be (samples, n, classes), at least one. Received: samples of shape {samples.shape}"
         )
     samples = np.stack([check_probabilities(sample, task=task) for sample in samples])

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import AlwaysOn
 from medkeras.models import ImageClassifier
 from medkeras.uncertainty.measures import Uncertainty, summarize
@@ -45,11 +46,11 @@ class MonteCarloDropout:
         self, model: keras.Model, *, samples: int = 50, task: str | None = None, from_logits: bool = True
     ) -> None:
         if samples < 1:
-            raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
+            raise InputError(f"`samples` must be at least 1. Received: samples={samples}")
         self.samples, self.from_logits = samples, from_logits
         self.layers = stochastic_layers(model)
         if not self.layers:
-            raise ValueError(
+            raise InputError(
                 "Monte Carlo dropout needs a model with a dropout layer; build it with a rate above 0. "
                 f"Received: model={model.name!r}"
             )

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.tasks import check_task, to_probabilities
 
 
@@ -26,10 +27,10 @@ def task_of(model: keras.Model, task: str | None, *, by: str) -> str:
         'binary'
     """
     if not hasattr(model, "input"):
-        raise ValueError(f"{by} needs a functional model. Received: {type(model).__name__}")
+        raise InputError(f"{by} needs a functional model. Received: {type(model).__name__}")
     task = getattr(model, "task", None) or task
     if task is None:
-        raise ValueError("`task` says what the outputs of a model of another package are. Received: task=None")
+        raise InputError("`task` says what the outputs of a model of another package are. Received: task=None")
     return check_task(task, model.output_shape[-1])
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.optimize
 import scipy.special
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_predictions
 from medkeras.tasks import TASKS, is_multilabel
 
@@ -40,9 +41,9 @@ class LogitScaling:
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
-            raise ValueError(f"`task` must be one of {', '.join(TASKS)}. Received: task={self.task!r}")
+            raise InputError(f"`task` must be one of {', '.join(TASKS)}. Received: task={self.task!r}")
         if not all(0 < s < np.inf for s in self.scale) or not np.isfinite(self.shift).all():
-            raise ValueError(
+            raise InputError(
                 f"`scale` must be positive and `shift` finite. Received: scale={self.scale}, shift={self.shift}"
             )
 
@@ -55,7 +56,7 @@ class LogitScaling:
         logits = np.asarray(logits, np.float64)
         for values in (self.scale, self.shift):
             if len(values) not in (1, logits.shape[-1]):
-                raise ValueError(f"The scaling is of {len(values)} classes. Received: logits of shape {logits.shape}")
+                raise InputError(f"The scaling is of {len(values)} classes. Received: logits of shape {logits.shape}")
         return logits * self.scale + self.shift
 
     def probabilities(self, logits: Any) -> np.ndarray:
@@ -99,7 +100,7 @@ def fit_scaling(labels: Any, logits: Any, *, task: str, kind: str = "temperature
         [[0.25, 0.75]]
     """
     if kind not in KINDS:
-        raise ValueError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}")
+        raise InputError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}")
     logits = _checked_logits(logits)
     labels, _ = check_predictions(labels, _probabilities(logits, task), task=task)
     classes = logits.shape[1]
@@ -145,13 +146,13 @@ def _probabilities(logits: np.ndarray, task: str) -> np.ndarray:
 def _checked_logits(logits: Any) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 2 or not len(logits):
-        raise ValueError(f"`logits` must be (n, classes), at least one row. Received: logits of shape {logits.shape}")
+        raise InputError(f"`logits` must be (n, classes), at least one row. Received: logits of shape {logits.shape}")
     if not np.isfinite(logits).all():
         row = int(np.argwhere(~np.isfinite(logits))[0][0])
-        raise ValueError(f"`logits` must be finite. Received: {logits[row].tolist()} in row {row}")
+        raise InputError(f"`logits` must be finite. Received: {logits[row].tolist()} in row {row}")
     is_positive, sums = (logits >= 0).all() and (logits <= 1).all(), logits.sum(axis=1)
     if is_positive and logits.shape[1] > 1 and np.allclose(sums, 1, atol=1e-3):
-        raise ValueError("Scaling is of logits, not of probabilities. Received: rows in [0, 1] that sum to 1")
+        raise InputError("Scaling is of logits, not of probabilities. Received: rows in [0, 1] that sum to 1")
     return logits
 
 
@@ -163,7 +164,7 @@ def _check_classes(labels: np.ndarray, classes: int, task: str) -> None:
         absent = sorted(set(range(classes)) - set(labels.tolist()))
         rule = "Every class has an image"
     if absent:
-        raise ValueError(f"{rule} to calibrate on. Received: none for {absent}")
+        raise InputError(f"{rule} to calibrate on. Received: none for {absent}")
 
 
 def _check_wrong(labels: np.ndarray, logits: np.ndarray, task: str, kind: str) -> None:
@@ -172,8 +173,8 @@ def _check_wrong(labels: np.ndarray, logits: np.ndarray, task: str, kind: str) -
     if is_multilabel(task):
         is_right = (np.isnan(labels) | ((logits > 0) == (labels == 1))).all(axis=0)
         if kind == "vector" and is_right.any():
-            raise ValueError(f"{rule} for each label. Received: none for {np.flatnonzero(is_right).tolist()}")
+            raise InputError(f"{rule} for each label. Received: none for {np.flatnonzero(is_right).tolist()}")
     else:
         is_right = logits.argmax(axis=1) == labels
     if is_right.all():
-        raise ValueError(f"{rule}. Received: none among {len(labels)}")
+        raise InputError(f"{rule}. Received: none among {len(labels)}")

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class RiskCoverage:
@@ -48,13 +50,13 @@ def risk_coverage(losses: Any, uncertainty: Any) -> RiskCoverage:
     """
     losses, uncertainty = (np.asarray(x, np.float64) for x in (losses, uncertainty))
     if losses.ndim != 1 or losses.shape != uncertainty.shape or not len(losses):
-        raise ValueError(
+        raise InputError(
             f"`losses` and `uncertainty` must be (n,), at least one. Received: shapes {losses.shape}, "
             f"{uncertainty.shape}"
         )
     for name, values in (("losses", losses), ("uncertainty", uncertainty)):
         if not np.isfinite(values).all():
-            raise ValueError(f"`{name}` must be finite. Received: {name}={values[~np.isfinite(values)][0]}")
+            raise InputError(f"`{name}` must be finite. Received: {name}={values[~np.isfinite(values)][0]}")
     threshold, place = np.unique(uncertainty, return_inverse=True)
     mean = np.bincount(place, losses) / np.bincount(place)
     # Among images that are equally unsure each has their mean loss: that is the mean of all orders.
@@ -86,7 +88,7 @@ def referral_threshold(losses: Any, uncertainty: Any, *, risk: float) -> float:
         0.3
     """
     if not risk >= 0:
-        raise ValueError(f"`risk` must be at least 0. Received: risk={risk}")
+        raise InputError(f"`risk` must be at least 0. Received: risk={risk}")
     curve = risk_coverage(losses, uncertainty)
     within = np.flatnonzero(curve.risk <= risk)
     return float(curve.threshold[within[-1]]) if len(within) else -np.inf

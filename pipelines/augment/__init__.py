@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from medkeras.errors import InputError
 from pipelines.augment.attention.crop_drop import AttentionCrop, AttentionDrop
 from pipelines.augment.attention.refresh import RefreshAttention
 from pipelines.augment.attention.store import AttentionStore
@@ -69,10 +70,10 @@ def choose(augment: str | Sequence[Any] | None) -> tuple[Augmentation, ...]:
     rule = f"`augment` must be one of {', '.join(AUGMENTATIONS)} or a list of augmentations and Keras layers"
     if isinstance(augment, str):
         if augment not in AUGMENTATIONS:
-            raise ValueError(f"{rule}. Received: augment={augment!r}")
+            raise InputError(f"{rule}. Received: augment={augment!r}")
         return AUGMENTATIONS[augment]
     chosen = tuple(KerasLayer(a) if isinstance(a, keras.layers.Layer) else a for a in augment or ())
     for member in chosen:
         if not (hasattr(member, "draw") and (hasattr(member, "apply") or hasattr(member, "apply_batch"))):
-            raise ValueError(f"{rule}. Received: augment with {member!r}")
+            raise InputError(f"{rule}. Received: augment with {member!r}")
     return chosen

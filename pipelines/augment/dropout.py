@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.photometric.intensity import per_image
 from pipelines.augment.random_numbers import uniform
 
@@ -40,11 +41,11 @@ class CoarseDropout:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"`count` must be >= 1. Received: count={self.count}")
+            raise InputError(f"`count` must be >= 1. Received: count={self.count}")
         if not 0 < self.size[0] <= self.size[1] <= 1:
-            raise ValueError(f"`size` must be 0 < lowest <= highest <= 1. Received: size={self.size}")
+            raise InputError(f"`size` must be 0 < lowest <= highest <= 1. Received: size={self.size}")
         if self.fill not in FILLS:
-            raise ValueError(f"`fill` must be one of {', '.join(FILLS)}. Received: fill={self.fill!r}")
+            raise InputError(f"`fill` must be one of {', '.join(FILLS)}. Received: fill={self.fill!r}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
         """Returns first and last position of each box on each axis, as shares, `(count, axes, 2)`."""

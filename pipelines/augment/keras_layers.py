@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.augmenter import Batch
 
 
@@ -48,7 +49,7 @@ class KerasLayer:
         is_core = hasattr(self.layer, "transform_images")  # KerasCV has a transformation of another form
         left = batch.keys() & ({"boxes", "attention"} if is_core else {"mask", "boxes", "attention"})
         if left:
-            raise ValueError(
+            raise InputError(
                 "Keras layers take masks along, those of other libraries nothing; use the augmentations of "
                 f"pipelines.augment. Received: layer={self.layer.name}, batch with {', '.join(sorted(left))}"
             )

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.augmenter import Batch
 from pipelines.augment.photometric.intensity import per_image
 from pipelines.augment.random_numbers import fold_in, uniform
@@ -112,16 +113,16 @@ class CutMix:
 
 def _check(alpha: float, probability: float) -> None:
     if not (alpha > 0 and 0 < probability <= 1):
-        raise ValueError(
+        raise InputError(
             f"`alpha` must be > 0 and `probability` in (0, 1]. Received: alpha={alpha}, probability={probability}"
         )
 
 
 def _check_batch(batch: Batch) -> None:
     if "boxes" in batch:
-        raise ValueError(f"Boxes cannot be mixed. Received: batch with {', '.join(batch)}")
+        raise InputError(f"Boxes cannot be mixed. Received: batch with {', '.join(batch)}")
     if "label" in batch and not batch["label"].dtype.is_floating:
-        raise ValueError(f"Mixing needs labels as shares, float. Received: label of dtype {batch['label'].dtype.name}")
+        raise InputError(f"Mixing needs labels as shares, float. Received: label of dtype {batch['label'].dtype.name}")
 
 
 def _draw_share(key: tf.Tensor, alpha: float, probability: float) -> tf.Tensor:

@@ -11,6 +11,7 @@ import typer
 import typer.core
 from rich.table import Table
 
+from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.enhance import enhance
 from pipelines.cli.explain import explain
@@ -86,10 +87,10 @@ def _one_line(error: Exception) -> str | None:
         return f"{error.format_message().rstrip('.')}; see `medkeras --help`"
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}"
-    if isinstance(error, (ValueError, OSError, ModuleNotFoundError)):
+    if isinstance(error, (InputError, OSError, ModuleNotFoundError)):
         return " ".join(str(error).split())
     # A dataset reports the error of our Python code that reads images as its own, with the traceback inside.
-    inner = re.search(r"(?:ValueError|\w*NotFoundError|OSError): (.*)", str(error))
+    inner = re.search(r"(?:InputError|\w*NotFoundError|OSError): (.*)", str(error))
     is_from_dataset = type(error).__module__.startswith("tensorflow") and inner
     return inner.group(1).strip() if is_from_dataset else None
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from medkeras.errors import InputError
+
 if TYPE_CHECKING:
     from medkeras.explain import Appearance
 
@@ -177,9 +179,9 @@ def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
         try:
             values[key.replace("-", "_")] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ValueError(f"The value of {option} must be YAML. Received: {pair}") from error
+            raise InputError(f"The value of {option} must be YAML. Received: {pair}") from error
         if not (key.replace("-", "_").isidentifier() and equals):
-            raise ValueError(f"{option} must be KEY=VALUE. Received: {pair}")
+            raise InputError(f"{option} must be KEY=VALUE. Received: {pair}")
     return values
 
 
@@ -196,7 +198,7 @@ def image_size(text: str | None) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", text):
-        raise ValueError(f"--image-size must be N, HxW or DxHxW, in pixels. Received: {text}")
+        raise InputError(f"--image-size must be N, HxW or DxHxW, in pixels. Received: {text}")
     sizes = tuple(int(n) for n in text.split("x"))
     return sizes[0] if len(sizes) == 1 else sizes
 
@@ -216,7 +218,7 @@ def appearance(opacity: float, contours: Sequence[float] | None, pixel_spacing: 
     try:
         spacing = None if pixel_spacing is None else tuple(float(part) for part in pixel_spacing.split(","))
     except ValueError as error:
-        raise ValueError(f"--pixel-spacing must be numbers, as 3,0.7,0.7. Received: {pixel_spacing}") from error
+        raise InputError(f"--pixel-spacing must be numbers, as 3,0.7,0.7. Received: {pixel_spacing}") from error
     return Appearance(opacity=opacity, contours=tuple(contours or ()), spacing=spacing)
 
 
@@ -233,7 +235,7 @@ def fractions(text: str) -> tuple[float, ...]:
     try:
         first, second, third = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise ValueError(f"--fractions must be three numbers, as 0.7,0.1,0.2. Received: {text}") from error
+        raise InputError(f"--fractions must be three numbers, as 0.7,0.1,0.2. Received: {text}") from error
     return first, second, third
 
 

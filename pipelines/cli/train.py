@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.options import DEVICES, OUTPUT, SURENESS, TRAINING, option
 from pipelines.cli.starting import starting
@@ -154,7 +155,7 @@ def train(
     if recipe is not None:
         fields = options.over_recipe(recipe, fields, given=options.given(context))
     elif model is None:
-        raise ValueError("A training needs --model, or a --recipe that names one. Received: neither")
+        raise InputError("A training needs --model, or a --recipe that names one. Received: neither")
     config = TrainConfig(**fields)
     with starting() as console:
         from pipelines.jobs.train import train as run_training

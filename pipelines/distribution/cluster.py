@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Mapping
 
+from medkeras.errors import InputError
+
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
 PORT = "MEDKERAS_PORT"
 FIRST_PORT = 8888
@@ -32,12 +34,12 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < len(self.workers):
-            raise ValueError(f"A worker is one of {len(self.workers)}, from 0. Received: index={self.index}")
+            raise InputError(f"A worker is one of {len(self.workers)}, from 0. Received: index={self.index}")
         for worker in self.workers:
             if not re.fullmatch(r"[^:\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", worker):
-                raise ValueError(f"The address of a worker must be host:port. Received: {worker!r}")
+                raise InputError(f"The address of a worker must be host:port. Received: {worker!r}")
         if len(set(self.workers)) < len(self.workers):
-            raise ValueError(f"Each worker must have an address of its own. Received: {', '.join(self.workers)}")
+            raise InputError(f"Each worker must have an address of its own. Received: {', '.join(self.workers)}")
 
     @property
     def address(self) -> str:
@@ -91,9 +93,9 @@ def _from_tf_config(text: str) -> Cluster | None:
         is_known = task["type"] in jobs and set(jobs) <= {"chief", "worker"} and len(chief) <= 1
         are_addresses = all(isinstance(worker, str) for worker in chief + workers)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"TF_CONFIG must be {form}. Received: {text}") from error
+        raise InputError(f"TF_CONFIG must be {form}. Received: {text}") from error
     if not (is_known and are_addresses and isinstance(jobs.get("worker", []), list)):
-        raise ValueError(f"TF_CONFIG must be of workers, {form}, with or without a chief. Received: {text}")
+        raise InputError(f"TF_CONFIG must be of workers, {form}, with or without a chief. Received: {text}")
     return Cluster((*chief, *workers), index)
 
 
@@ -103,11 +105,11 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
         hosts, counts, first = expand_hosts(nodes), _expand_counts(tasks), int(environment.get(PORT, FIRST_PORT))
         workers = tuple(f"{host}:{first + i}" for host, n in zip(hosts, counts, strict=True) for i in range(n))
         if len(workers) != int(count):
-            raise ValueError(f"{len(workers)} tasks")
+            raise InputError(f"{len(workers)} tasks")
         return Cluster(workers, int(rank))
     except ValueError as error:
         received = ", ".join(f"{name}={environment[name]}" for name in SLURM)
-        raise ValueError(
+        raise InputError(
             f"The variables of a SLURM step must name its hosts and tasks. Received: {received}"
         ) from error
 
@@ -124,7 +126,7 @@ def expand_hosts(text: str) -> list[str]:
     """
     part = r"[^\[\],\s]+(?:\[[\d,-]+\][^\[\],\s]*)?"
     if not re.fullmatch(rf"{part}(,{part})*", text):
-        raise ValueError(f"A SLURM list of hosts is as gpu[01-04],login. Received: {text}")
+        raise InputError(f"A SLURM list of hosts is as gpu[01-04],login. Received: {text}")
     return [host for found in re.findall(part, text) for host in _expand_host(found)]
 
 
@@ -147,6 +149,6 @@ def _expand_counts(text: str) -> list[int]:
     for part in text.split(","):
         found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
         if found is None:
-            raise ValueError(text)
+            raise InputError(text)
         counts += [int(found[1])] * int(found[2] or 1)
     return counts

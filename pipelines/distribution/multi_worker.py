@@ -19,6 +19,7 @@ import tensorflow as tf
 
 import medkeras
 import pipelines
+from medkeras.errors import InputError
 from pipelines.distribution.strategy import Distribution
 
 Result = TypeVar("Result")
@@ -140,7 +141,7 @@ def check_alike(distribution: Distribution, facts: Mapping[str, Any]) -> None:
         different = [name for name in {**chief, **other} if chief.get(name) != other.get(name)]
         if different:
             said = ", ".join(f"{name}={other.get(name)!r} (the chief: {chief.get(name)!r})" for name in different)
-            raise ValueError(
+            raise InputError(
                 f"All workers must train the same, with the same code. Received: worker {number} with {said}"
             )
 
@@ -166,7 +167,7 @@ def chief_first(distribution: Distribution, work: Callable[[], Result]) -> Resul
         return result
     failed = tell_all(distribution, "")[0]
     if failed:
-        raise ValueError(f"The chief stopped. Received: {failed}")
+        raise InputError(f"The chief stopped. Received: {failed}")
     return work()
 
 

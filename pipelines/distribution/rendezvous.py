@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Mapping
 
+from medkeras.errors import InputError
 from pipelines.distribution.cluster import Cluster
 
 WAIT = "MEDKERAS_WAIT"
@@ -28,7 +29,7 @@ def waiting_seconds(environment: Mapping[str, str] | None = None) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) < float("inf"):
             return float(text)
-    raise ValueError(f"{WAIT} must be seconds, more than 0. Received: {WAIT}={text!r}")
+    raise InputError(f"{WAIT} must be seconds, more than 0. Received: {WAIT}={text!r}")
 
 
 def meet(cluster: Cluster, *, seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.distribution.cluster import Cluster, find_cluster
 from pipelines.distribution.rendezvous import meet, waiting_seconds
 from pipelines.runtime.ports import check_free
@@ -59,7 +60,7 @@ class Distribution:
             >>> Distribution(tf.distribute.get_strategy()).check_batch(7)
         """
         if batch_size % self.replicas:
-            raise ValueError(
+            raise InputError(
                 f"`batch_size` is that of all replicas together and must be a multiple of their number, "
                 f"{self.replicas}. Received: batch_size={batch_size}"
             )
@@ -106,12 +107,12 @@ def choose_strategy(name: str = "auto", *, gpus: int | None = None) -> Distribut
         1
     """
     if name not in STRATEGIES:
-        raise ValueError(f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: strategy={name!r}")
+        raise InputError(f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: strategy={name!r}")
     cluster = find_cluster() if name in ("auto", "multi-worker") else None
     _take(gpus)
     devices = _devices()
     if name == "multi-worker" and cluster is None:
-        raise ValueError(
+        raise InputError(
             "Several workers are named by TF_CONFIG or by a SLURM step, or started by `medkeras launch`. "
             "Received: strategy='multi-worker' and neither"
         )
@@ -122,7 +123,7 @@ def choose_strategy(name: str = "auto", *, gpus: int | None = None) -> Distribut
         reduction = None if "GPU" in devices[0] else tf.distribute.ReductionToOneDevice()
         return Distribution(tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction))
     if gpus is not None and gpus > 1:
-        raise ValueError(f"Without a strategy there is one device. Received: gpus={gpus}, strategy={name!r}")
+        raise InputError(f"Without a strategy there is one device. Received: gpus={gpus}, strategy={name!r}")
     return Distribution(tf.distribute.get_strategy())
 
 
@@ -132,7 +133,7 @@ def _take(gpus: int | None) -> None:
         return
     there = tf.config.list_physical_devices("GPU")
     if not 0 <= gpus <= len(there):
-        raise ValueError(f"`gpus` must be at most the {len(there)} of this host. Received: gpus={gpus}")
+        raise InputError(f"`gpus` must be at most the {len(there)} of this host. Received: gpus={gpus}")
     tf.config.set_visible_devices(there[:gpus], "GPU")
 
 

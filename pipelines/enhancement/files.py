@@ -10,6 +10,7 @@ import cv2
 import keras
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.io.json_shape import NUMBER
 from pipelines.io.run_folder import RunFolder, atomic_path
 
@@ -63,7 +64,7 @@ class Manifest:
         names = [name for name in {**earlier, **self.settings} if earlier.get(name) != self.settings.get(name)]
         if names:
             values = ", ".join(f"{n}={self.settings.get(n)!r} (was {earlier.get(n)!r})" for n in names)
-            raise ValueError(
+            raise InputError(
                 f"A folder holds images enhanced in one way; take another. Received: {self.folder.path}, {values}"
             )
 
@@ -94,7 +95,7 @@ def output_names(ids: Sequence[str], inputs: Iterable[Any] = ()) -> list[str]:
         safe = "/".join(re.sub(r"[^\w.-]+", "_", part) for part in path.parts if part != "..")
         target = f"images/{safe}" if safe.endswith(".png") else f"images/{safe}.png"
         if target in taken:
-            raise ValueError(f"Images of one name go to folders of their own. Received: {taken[target]} and {name}")
+            raise InputError(f"Images of one name go to folders of their own. Received: {taken[target]} and {name}")
         taken[target] = name
     return list(taken)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.preprocess.names import parse
 from pipelines.preprocess.step import Step
 
@@ -40,7 +41,7 @@ def window_of(image: np.ndarray, steps: Sequence[str | Step]) -> tuple[np.ndarra
 
     kept = np.argwhere(moved(np.ones(image.shape[:2], bool)))
     if not len(kept):
-        raise ValueError(f"Something of an image must be left by {', '.join(map(str, steps))}. Received: nothing")
+        raise InputError(f"Something of an image must be left by {', '.join(map(str, steps))}. Received: nothing")
     place = tuple(kept[0])
     # The steps move masks only: the stored place of one pixel is read bit by bit.
     stored = [

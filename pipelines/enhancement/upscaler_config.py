@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from medkeras.errors import InputError
 from medkeras.super_resolution.presets import preset
 
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -84,7 +85,7 @@ class UpscalerConfig:
         preset(self.preset)
         for name, (rule, holds) in RULES.items():
             if not holds(getattr(self, name)):
-                raise ValueError(f"`{name}` must be {rule}. Received: {name}={getattr(self, name)}")
+                raise InputError(f"`{name}` must be {rule}. Received: {name}={getattr(self, name)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values, without the place of the run folder."""

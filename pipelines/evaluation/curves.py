@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medkeras.errors import InputError
 from medkeras.evaluation import (
     average_precision,
     check_class_names,
@@ -159,7 +160,7 @@ def history_figure(history: pd.DataFrame) -> Figure:
         ['loss', 'auc']
     """
     if not {"epoch", "loss"} <= set(history) or len(history) == 0:
-        raise ValueError(
+        raise InputError(
             "`history` needs columns `epoch` and `loss` and a row. "
             f"Received: {len(history)} rows of {list(history.columns)}"
         )

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medkeras.errors import InputError
 from pipelines.evaluation.curves import COLORS, blank_figure
 
 COLUMNS = 3  # Of decision curves, where there are several.
@@ -157,7 +158,7 @@ def _reference(axes: Axes, table: pd.DataFrame, heights: np.ndarray, column: str
 
 def _check(table: pd.DataFrame, columns: set[str]) -> None:
     if not columns <= set(table) or not len(table):
-        raise ValueError(
+        raise InputError(
             f"The table needs a row and columns {', '.join(sorted(columns))}. "
             f"Received: {len(table)} rows of {list(table.columns)}"
         )

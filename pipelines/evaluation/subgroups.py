@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.evaluation import Interval, groups_of, measure_subgroups
 from pipelines.evaluation.one_vs_rest import Event
 from pipelines.images.records import Records
@@ -43,7 +44,7 @@ class Column:
         except ValueError:
             found = ()
         if not name or (colon and not found):
-            raise ValueError(f"A subgroup is a column, or a column with edges: age:40,60. Received: {text!r}")
+            raise InputError(f"A subgroup is a column, or a column with edges: age:40,60. Received: {text!r}")
         return cls(name, found)
 
 
@@ -56,17 +57,17 @@ def subgroup_columns(records: Records, asked: Sequence[str]) -> list[Column]:
     columns = [Column.parse(text) for text in asked]
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
-        raise ValueError(f"Each column is grouped by once. Received: {', '.join(names)}")
+        raise InputError(f"Each column is grouped by once. Received: {', '.join(names)}")
     there = [name for name in records.table if name not in OWN]
     for column in columns:
         if column.name not in there:
-            raise ValueError(
+            raise InputError(
                 f"Subgroups are of columns that the data have: {', '.join(there) or 'none'}. Received: {column.name}"
             )
         try:
             groups_of(records.table[column.name].to_numpy(), edges=column.edges)
         except ValueError as error:
-            raise ValueError(f"{column.name}: {error}") from error
+            raise InputError(f"{column.name}: {error}") from error
     return columns
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medkeras.errors import InputError
 from medkeras.evaluation import check_class_names, reliability
 from medkeras.explain.figures.drawing import CELL, displayable, frame, outline, overlay
 from medkeras.explain.figures.planes import planes_through, relative_heights
@@ -93,7 +94,7 @@ def risk_coverage_figure(
         'referred above 0.500: 25.0 %'
     """
     if not uncertainties:
-        raise ValueError("`uncertainties` needs at least one. Received: none")
+        raise InputError("`uncertainties` needs at least one. Received: none")
     losses = np.asarray(losses, np.float64)
     figure = blank_figure(6.4, 4.8)
     axes = figure.add_subplot()
@@ -157,7 +158,7 @@ def uncertain_figure(pictures: Sequence[Unsure], *, title: str) -> Figure:
         6
     """
     if not pictures:
-        raise ValueError("A gallery needs at least one picture. Received: none")
+        raise InputError("A gallery needs at least one picture. Received: none")
     grid = pictures[0].image.shape[:-1]
     planes = planes_through(grid, np.zeros(len(grid)))[:1]
     height = max(relative_heights(planes, grid, picture.spacing)[0] for picture in pictures)

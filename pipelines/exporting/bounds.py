@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from medkeras.errors import InputError
+
 
 def parse_bounds(texts: Sequence[str]) -> dict[str, dict[str, float]]:
     """Returns the bounds for `medkeras.export.bounds.merge_bounds` that some texts stand for.
@@ -23,6 +25,6 @@ def parse_bounds(texts: Sequence[str]) -> dict[str, dict[str, float]]:
         try:
             number = float(value)
         except ValueError as error:
-            raise ValueError(f"A bound is <format>.<bound>=<number>. Received: {text!r}") from error
+            raise InputError(f"A bound is <format>.<bound>=<number>. Received: {text!r}") from error
         bounds.setdefault(form, {})[name] = number
     return bounds

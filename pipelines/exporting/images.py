@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from pipelines.images.records import Records
 from pipelines.input.dataset import InputPipeline
@@ -48,7 +49,7 @@ class ExportImages:
     def _spread(self, records: Records, count: int) -> tuple[np.ndarray, np.ndarray]:
         shape = self.model.image_shape
         if records.rank != len(shape) - 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.model.name} takes images of shape {shape}. Received: {records.name} with {records.rank}D images"
             )
         chosen = records.select(np.unique(np.linspace(0, len(records) - 1, count).astype(int)))

@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 
+from medkeras.errors import InputError
 from pipelines.io.output import check_folder
 
 CHECKSUMS = "checksums.sha256"
@@ -31,7 +32,7 @@ def open_store(to: str | os.PathLike, name: str) -> pathlib.Path:
         ValueError: `name` must be a plain folder name. Received: name='../chest'
     """
     if not name or name != pathlib.Path(name).name or name.startswith("."):
-        raise ValueError(f"`name` must be a plain folder name. Received: name={name!r}")
+        raise InputError(f"`name` must be a plain folder name. Received: name={name!r}")
     return check_folder(pathlib.Path(to) / name)
 
 
@@ -79,7 +80,7 @@ def published(version: pathlib.Path) -> Iterator[pathlib.Path]:
         except OSError as error:
             if not version.exists():
                 raise
-            raise ValueError(f"A version is never written again. Received: {version}") from error
+            raise InputError(f"A version is never written again. Received: {version}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for place in made:
@@ -127,11 +128,11 @@ def check_files(folder: pathlib.Path, checksums: pathlib.Path, *, needed: str | 
     """
     listed = dict(reversed(line.split("  ", 1)) for line in checksums.read_text().splitlines() if "  " in line)
     if not listed or (needed is not None and needed not in listed):
-        raise ValueError(f"A list of checksums has every file of its version. Received: {checksums} without {needed}")
+        raise InputError(f"A list of checksums has every file of its version. Received: {checksums} without {needed}")
     for name, digest in listed.items():
         found = _digest(folder / name) if (folder / name).is_file() else "no such file"
         if found != digest:
-            raise ValueError(f"{folder / name} must have the SHA-256 {digest}. Received: {found}")
+            raise InputError(f"{folder / name} must have the SHA-256 {digest}. Received: {found}")
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.export import available_signatures, graph_step
 from medkeras.models import ImageClassifier
 from pipelines.preprocess import parse
@@ -48,9 +49,9 @@ def choose_signatures(
         reasons["serve_bytes"] = f"the step {preprocess[steps.index(None)]} has no form in a graph"
     for name in wanted or ():
         if name not in reasons:
-            raise ValueError(f"A signature is one of {', '.join(reasons)}. Received: {list(wanted)}")
+            raise InputError(f"A signature is one of {', '.join(reasons)}. Received: {list(wanted)}")
         if reasons[name]:
-            raise ValueError(f"There is no signature {name}: {reasons[name]}. Received: {list(wanted)}")
+            raise InputError(f"There is no signature {name}: {reasons[name]}. Received: {list(wanted)}")
     for name, reason in reasons.items():
         if reason and wanted is None and console:
             console.print(f"no signature {name}: {reason}", highlight=False, soft_wrap=True)

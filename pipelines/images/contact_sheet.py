@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medkeras.errors import InputError
 from medkeras.tasks import is_multilabel
 from pipelines.images.decode import to_float
 from pipelines.images.records import Records
@@ -29,7 +30,7 @@ def contact_sheet(records: Records, *, per_class: int = 6, seed: int = 0) -> Fig
         6
     """
     if per_class < 1:
-        raise ValueError(f"`per_class` must be >= 1. Received: per_class={per_class}")
+        raise InputError(f"`per_class` must be >= 1. Received: per_class={per_class}")
     rows = len(records.class_names)
     figure = Figure(figsize=(CELL * (per_class + 0.9), 1.12 * CELL * rows + 0.45), layout="constrained")
     figure.suptitle(_title(records), fontsize=10, color=INK)
@@ -70,7 +71,7 @@ def _draw(axes: Axes, records: Records, index: int) -> None:
         image = to_float(records.read(index))
         mask = records.read_mask(index) if records.read_mask else None
     except (ValueError, OSError) as error:
-        raise ValueError(f"Image {name} cannot be used: {error}") from error
+        raise InputError(f"Image {name} cannot be used: {error}") from error
     if records.rank == 3:
         depth = _shown_slice(len(image), mask)
         image, mask = image[depth], None if mask is None else mask[depth]

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.images.defects import defect
 from pipelines.images.headers import Header, read_header
 from pipelines.images.records import Records
@@ -54,7 +55,7 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
     try:
         _check_values(image)
     except ValueError as error:
-        raise ValueError(f"Cannot read {path}: {error}") from error
+        raise InputError(f"Cannot read {path}: {error}") from error
     return image
 
 
@@ -77,22 +78,22 @@ def read_values(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.
         70000
     """
     if max_pixels < 1:
-        raise ValueError(f"`max_pixels` must be >= 1. Received: max_pixels={max_pixels}")
+        raise InputError(f"`max_pixels` must be >= 1. Received: max_pixels={max_pixels}")
     data = _bytes(path)
     if reason := defect(data):
-        raise ValueError(f"Cannot read {path}: {reason}")
+        raise InputError(f"Cannot read {path}: {reason}")
     header = read_header(data)
     if header.height * header.width > max_pixels:
-        raise ValueError(
+        raise InputError(
             f"Cannot read {path}: {header.width} x {header.height} pixels are more than `max_pixels`. "
             f"Received: max_pixels={max_pixels}"
         )
     try:
         image = _decode(data, header)
     except ValueError as error:
-        raise ValueError(f"Cannot read {path}: {error}") from error
+        raise InputError(f"Cannot read {path}: {error}") from error
     if image is None:
-        raise ValueError(f"Cannot read {path}: damaged {header.format}, or of a kind that is not read")
+        raise InputError(f"Cannot read {path}: damaged {header.format}, or of a kind that is not read")
     return image
 
 
@@ -102,7 +103,7 @@ def _bytes(path: str | os.PathLike) -> bytes:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"Cannot read {path}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name.
-        raise ValueError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _decode(data: bytes, header: Header) -> np.ndarray | None:
@@ -174,13 +175,13 @@ def _check_values(image: np.ndarray) -> None:
     if image.dtype in INTEGER_TYPES or image.dtype == bool:
         return
     if image.dtype.kind != "f":
-        raise ValueError(f"An image is uint8, uint16, bool or float in [0, 1]. Received: {image.dtype}")
+        raise InputError(f"An image is uint8, uint16, bool or float in [0, 1]. Received: {image.dtype}")
     if not np.isfinite(image).all():
-        raise ValueError(
+        raise InputError(
             f"A float image must be finite. Received: {(~np.isfinite(image)).sum()} values NaN or infinite"
         )
     if image.min() < 0 or image.max() > 1:
-        raise ValueError(f"A float image must lie in [0, 1]. Received: {image.min():.4g} to {image.max():.4g}")
+        raise InputError(f"A float image must lie in [0, 1]. Received: {image.min():.4g} to {image.max():.4g}")
 
 
 def fit(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -222,7 +223,7 @@ def fit_stored(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     shape = tuple(shape)
     rank = len(shape) - 1
     if rank not in (2, 3) or image.ndim not in (rank, rank + 1):
-        raise ValueError(f"An image of {rank} axes and its channels is needed. Received: {image.shape} for {shape}")
+        raise InputError(f"An image of {rank} axes and its channels is needed. Received: {image.shape} for {shape}")
     image = image.reshape(_with_channels(image.shape, rank))
     image = image if image.dtype in INTEGER_TYPES else to_float(image)
     if shape[-1] < image.shape[-1]:  # Fewer channels first: less to resize.
@@ -244,7 +245,7 @@ def _fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if stored == 3 and channels == 1:
         rows = np.ascontiguousarray(image).reshape(-1, image.shape[-2], 3)
         return cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY).reshape(*image.shape[:-1], 1)
-    raise ValueError(f"{stored} channels cannot become {channels}. Received: channels={channels}")
+    raise InputError(f"{stored} channels cannot become {channels}. Received: channels={channels}")
 
 
 def _resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -317,7 +318,7 @@ def common_shape(
     """
     size = _check_size(image_size, records.rank)
     if channels is not None and channels < 1:
-        raise ValueError(f"`channels` must be >= 1. Received: channels={channels}")
+        raise InputError(f"`channels` must be >= 1. Received: channels={channels}")
     if size and channels:
         return (*size, channels)
     shapes = stored_shapes(records)
@@ -334,7 +335,7 @@ def _check_size(image_size: int | Sequence[int] | None, rank: int) -> tuple[int,
     size = (image_size,) * rank if isinstance(image_size, int) else tuple(image_size)
     if len(size) != rank or min(size) < 1:
         axes = "(height, width)" if rank == 2 else "(depth, height, width)"
-        raise ValueError(f"`image_size` must be one side or {axes}, positive. Received: image_size={image_size}")
+        raise InputError(f"`image_size` must be one side or {axes}, positive. Received: image_size={image_size}")
     return size
 
 
@@ -343,7 +344,7 @@ def _shared(records: Records, values: list[tuple[int, ...]], what: str, argument
     if other is None:
         return values[0]
     named = [f"{records.table['id'].iloc[i]} with {'x'.join(map(str, values[i]))}" for i in (0, other)]
-    raise ValueError(f"All images must have one {what}; pass {argument}. Received: {' and '.join(named)}")
+    raise InputError(f"All images must have one {what}; pass {argument}. Received: {' and '.join(named)}")
 
 
 def find_unreadable(records: Records) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.tasks import check_task, is_multilabel
 
 SPLITS = ("train", "val", "test")
@@ -54,16 +55,16 @@ class Records:
     def __post_init__(self) -> None:
         check_task(self.task, len(self.class_names))
         if len(self.table) == 0:
-            raise ValueError(f"A source must hold at least one image. Received: {self.name} with none")
+            raise InputError(f"A source must hold at least one image. Received: {self.name} with none")
         if len(self.labels) != len(self.table):
-            raise ValueError(
+            raise InputError(
                 f"Every record needs a label. Received: {len(self.table)} records, {len(self.labels)} labels"
             )
         _check_labels(self.labels, self.task, len(self.class_names))
         _check_train_labels(self.train_labels, self.labels)
         repeated = self.table["id"][self.table["id"].duplicated()]
         if len(repeated):
-            raise ValueError(f"Record ids must be distinct. Received: {repeated.iloc[0]!r} more than once")
+            raise InputError(f"Record ids must be distinct. Received: {repeated.iloc[0]!r} more than once")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -98,12 +99,12 @@ def _check_labels(labels: np.ndarray, task: str, num_classes: int) -> None:
     if is_multilabel(task):
         fits = labels.ndim == 2 and labels.shape[1] == num_classes
         if not fits or not np.all(np.isnan(labels) | (labels == 0) | (labels == 1)):
-            raise ValueError(
+            raise InputError(
                 f"A multilabel task has {num_classes} labels per image, each 0, 1 or NaN. "
                 f"Received: labels of shape {labels.shape} with values {np.unique(labels)[:5].tolist()}"
             )
     elif labels.ndim != 1 or labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
+        raise InputError(
             f"A {task} task has one class index per image, 0 to {num_classes - 1}. Received: labels of shape "
             f"{labels.shape} from {labels.min()} to {labels.max()}"
         )
@@ -114,7 +115,7 @@ def _check_train_labels(train_labels: np.ndarray | None, labels: np.ndarray) -> 
         return
     fits = train_labels.shape == labels.shape and labels.ndim == 2
     if not fits or not np.all(np.isnan(train_labels) | ((train_labels >= 0) & (train_labels <= 1))):
-        raise ValueError(
+        raise InputError(
             f"`train_labels` are several labels per image, each in [0, 1] or NaN, of shape {labels.shape}. "
             f"Received: train_labels of shape {train_labels.shape}"
         )

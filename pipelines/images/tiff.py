@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 WIDTH, HEIGHT, BITS, COLOR, SAMPLES, PLANES, EXTRA = 256, 257, 258, 262, 277, 284, 338
 NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # Types of whole numbers; all others are stepped over.
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
@@ -104,10 +106,10 @@ def as_stored(image: np.ndarray, data: bytes) -> np.ndarray:
     tags = next(tiff_pages(data))
     if image.dtype == np.uint8:
         if image.ndim == 3 and tags.get(EXTRA) == UNASSOCIATED and image[..., 3:].min(initial=255) < 255:
-            raise ValueError("a transparent TIFF is not read; save it without alpha")
+            raise InputError("a transparent TIFF is not read; save it without alpha")
         return image
     if tags.get(COLOR) != WHITE_IS_ZERO:
         return image
     if image.dtype == np.uint16 and tags.get(BITS) == 16:
         return np.iinfo(image.dtype).max - image
-    raise ValueError(f"a TIFF whose zero is white has up to 16 bits. Received: {image.dtype}")
+    raise InputError(f"a TIFF whose zero is white has up to 16 bits. Received: {image.dtype}")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel, to_probabilities
 from medkeras.uncertainty import (
@@ -73,13 +74,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(
+            raise InputError(
                 f"`uncertainty` must be one of {', '.join(METHODS)}. Received: uncertainty={self.method!r}"
             )
         if self.samples < 1:
-            raise ValueError(f"`samples` must be at least 1. Received: samples={self.samples}")
+            raise InputError(f"`samples` must be at least 1. Received: samples={self.samples}")
         if (self.method == "ensemble") != bool(self.members):
-            raise ValueError(
+            raise InputError(
                 "`members`, other runs, are of the ensemble that predicts with them. "
                 f"Received: uncertainty={self.method!r}, members={self.members}"
             )
@@ -212,7 +213,7 @@ def pipeline_for(model: ImageClassifier, records: Records, batch_size: int) -> I
         ValueError: If the records are not of the model's rank.
     """
     if records.rank != len(model.image_shape) - 1:
-        raise ValueError(
+        raise InputError(
             f"{model.name} takes images of shape {model.image_shape}. "
             f"Received: {records.name} with {records.rank}D images"
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation import (
     OperatingPoint,
     choose_operating_point,
@@ -115,7 +116,7 @@ def fit_logits(labels: np.ndarray, logits: np.ndarray, *, task: str, method: str
     """
     identity, left_out = LogitScaling(task), {}
     if not np.isfinite(logits).all():
-        raise ValueError("A model gives finite logits. Received: NaN or infinity on validation; its training diverged")
+        raise InputError("A model gives finite logits. Received: NaN or infinity on validation; its training diverged")
     scaling = identity
     if method != "none":
         try:

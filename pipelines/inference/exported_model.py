@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.evaluation import OperatingPoint
 from medkeras.export import LiteRTModel, OnnxModel
 from medkeras.export.inference import INPUT, SIGNATURE
@@ -92,7 +93,7 @@ def open_saved_model(path: str | os.PathLike, *, console: Console | None = None)
         raise FileNotFoundError(f"There is no such SavedModel. Received: {path}")
     folder = _version(path)
     if not (folder / "saved_model.pb").is_file():
-        raise ValueError(f"A SavedModel is a folder with saved_model.pb. Received: {path}")
+        raise InputError(f"A SavedModel is a folder with saved_model.pb. Received: {path}")
     labels = Labels.read(folder / "assets.extra" / LABELS)
     _check(folder, folder / "assets.extra" / CHECKSUMS, console)
     try:
@@ -101,7 +102,7 @@ def open_saved_model(path: str | os.PathLike, *, console: Console | None = None)
         shape = serve.structured_input_signature[1][INPUT].shape[1:]
         classes = serve.structured_outputs["probabilities"].shape[-1]
     except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"Cannot load {folder}: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"Cannot load {folder}: {' '.join(str(error).split())[:200]}") from error
     _check_fit(labels, tuple(shape), classes, folder)
 
     def probabilities(images: np.ndarray) -> np.ndarray:
@@ -134,7 +135,7 @@ def open_file(path: str | os.PathLike, suffix: str, *, console: Console | None =
     if not path.is_file():
         raise FileNotFoundError(f"There is no such {suffix} file. Received: {path}")
     if path.suffix != suffix:
-        raise ValueError(f"The file must be a {suffix} file. Received: {path}")
+        raise InputError(f"The file must be a {suffix} file. Received: {path}")
     labels = Labels.read(path.parent / LABELS)
     _check(path.parent, path.parent / CHECKSUMS, console, needed=path.name)
     model = RUNTIMES[suffix](path)
@@ -157,7 +158,7 @@ def _check(folder: pathlib.Path, checksums: pathlib.Path, console: Console | Non
 
 def _check_fit(labels: Labels, shape: tuple[int, ...], classes: int, path: pathlib.Path) -> None:
     if (shape, classes) != (labels.image_shape, labels.num_classes):
-        raise ValueError(
+        raise InputError(
             f"labels.json must be of the model that it lies beside: images of {labels.image_shape}, "
             f"{labels.num_classes} classes. Received: {path} with images of {shape}, {classes} classes"
         )

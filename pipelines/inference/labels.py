@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from medkeras.errors import InputError
 from medkeras.evaluation import OperatingPoint
 from medkeras.uncertainty import LogitScaling
 from pipelines.inference.calibration import Calibration
@@ -65,4 +66,4 @@ class Labels:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             reason = f"without {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise ValueError(f"labels.json is what an export writes. Received: {path}, {reason}") from error
+            raise InputError(f"labels.json is what an export writes. Received: {path}, {reason}") from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import summarize
 from pipelines.io.csv_table import AS_WRITTEN, read_table
@@ -101,17 +102,17 @@ def _read(run: RunFolder, probabilities: Sequence[str]) -> pd.DataFrame:
     table = read_table(path, columns=about, numbers=probabilities, dtype=str, **AS_WRITTEN)
     if table["id"].duplicated().any() or not len(table):
         what = "with an id in two rows" if len(table) else "without a row"
-        raise ValueError(f"predictions.csv has one row per image. Received: {path} {what}")
+        raise InputError(f"predictions.csv has one row per image. Received: {path} {what}")
     values = table[list(probabilities)]
     if not ((values > -ROUNDING) & (values < 1 + ROUNDING)).all(axis=None):
-        raise ValueError(f"A probability is a number in [0, 1]. Received: {path} with another")
+        raise InputError(f"A probability is a number in [0, 1]. Received: {path} with another")
     return table
 
 
 def _classes(column: pd.Series, place: Mapping[str, int], run: RunFolder) -> np.ndarray:
     """Returns the class index of each entry."""
     for name in column[~column.isin(list(place))].head(1):
-        raise ValueError(
+        raise InputError(
             f"A {column.name} is one of {', '.join(place)}. Received: {name!r} in {run / 'predictions.csv'}"
         )
     return column.map(place).to_numpy()
@@ -126,7 +127,7 @@ def _check_known(labels: np.ndarray, metrics: dict, run: RunFolder) -> None:
     matrices = metrics.get("confusion_matrices", {})
     counted = [np.sum(matrices.get(name, 0)) for name in metrics["class_names"]]
     if (~np.isnan(labels)).sum(axis=0).tolist() != counted:
-        raise ValueError(
+        raise InputError(
             "The table must say which labels are unknown; evaluate the run again. "
             f"Received: {run / 'predictions.csv'} of an earlier version"
         )

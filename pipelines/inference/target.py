@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.images.records import Records
@@ -40,11 +41,11 @@ def find_target(model: ImageClassifier, target: str | int | None, *, labelled: b
     if str(target).isdecimal() and int(target) < len(names):
         return int(target)
     if target != OWN:
-        raise ValueError(f"`target` is one of {', '.join(names)}, its index, or `{OWN}`. Received: target={target!r}")
+        raise InputError(f"`target` is one of {', '.join(names)}, its index, or `{OWN}`. Received: target={target!r}")
     if is_multilabel(model.task):
-        raise ValueError(f"An image may have several labels; name one of {', '.join(names)}. Received: {target=}")
+        raise InputError(f"An image may have several labels; name one of {', '.join(names)}. Received: {target=}")
     if not labelled:
-        raise ValueError(f"Image files come without labels; name one of {', '.join(names)}. Received: {target=}")
+        raise InputError(f"Image files come without labels; name one of {', '.join(names)}. Received: {target=}")
     return OWN
 
 

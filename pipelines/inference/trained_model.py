@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.evaluation import OperatingPoint
 from medkeras.models import ImageClassifier, two_stage
 from medkeras.tasks import is_multilabel
@@ -81,7 +82,7 @@ def load_model(run: RunFolder) -> ImageClassifier:
     try:
         model = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"Cannot load {path}: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"Cannot load {path}: {' '.join(str(error).split())[:200]}") from error
     model.jit_compile = False  # On a CPU, XLA takes longer to compile than most sets take to predict.
     return model
 
@@ -126,7 +127,7 @@ def load_trained(
     sampling, model = sampling or Sampling(), load_model(run)
     _check_ended(run)
     if protocol is not None and sampling.members:
-        raise ValueError(f"An ensemble looks once. Received: two_stage={protocol!r}, members={sampling.members}")
+        raise InputError(f"An ensemble looks once. Received: two_stage={protocol!r}, members={sampling.members}")
     looks = ""
     if protocol is not None:
         twice = two_stage(model, protocol)
@@ -162,7 +163,7 @@ def load_member(run: RunFolder, member: RunFolder) -> ImageClassifier:
             patients = theirs["patient"][theirs["split"].isin(seen)]
             common = sorted(set(mine["patient"][mine["split"] == split]) & set(patients))
             if common:
-                raise ValueError(
+                raise InputError(
                     "A member must not have seen what an ensemble is measured on: train it with --split-file "
                     f"{run.path}/splits.csv. Received: {member.path}, which knows {len(common)} patients of the "
                     f"{split} split, {common[0]} for one"
@@ -236,7 +237,7 @@ def _point(run: RunFolder, suffix: str, model: ImageClassifier) -> OperatingPoin
 
 def _check_of(model: ImageClassifier, task: str, size: int) -> None:
     if task != model.task or size not in (1, model.num_classes):
-        raise ValueError(
+        raise InputError(
             f"it must be of the model's task and classes, {model.task} of {model.num_classes}. "
             f"Received: {task} of {size}"
         )

@@ -12,6 +12,7 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.images.decode import fit_stored, to_float
 from pipelines.images.records import Records
 
@@ -82,7 +83,7 @@ def mask_records(records: Records) -> Records:
     """
     read_mask = records.read_mask
     if read_mask is None:
-        raise ValueError(f"Masks can be had where the source has any. Received: {records.name} without masks")
+        raise InputError(f"Masks can be had where the source has any. Received: {records.name} without masks")
     return dataclasses.replace(
         records,
         name=f"masks of {records.name}",
@@ -132,7 +133,7 @@ def decode_record(records: Records, index: int, image_shape: Sequence[int]) -> n
     try:
         return fit_stored(records.read(index), tuple(image_shape))
     except (ValueError, OSError) as error:
-        raise ValueError(f"Image {records.table['id'].iloc[index]} cannot be used: {error}") from error
+        raise InputError(f"Image {records.table['id'].iloc[index]} cannot be used: {error}") from error
 
 
 def _progress(indices: Sequence[int], title: str) -> Iterator[int]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from medkeras.tasks import is_multilabel
 from pipelines.augment import Augmentation, Augmenter
 from pipelines.images.records import Records
@@ -117,7 +118,7 @@ class InputPipeline:
             ValueError: With a tf.data service, whose workers would not agree on which epoch it is.
         """
         if self.data_service:
-            raise ValueError(f"A tf.data service makes `train_stream`. Received: data_service={self.data_service!r}")
+            raise InputError(f"A tf.data service makes `train_stream`. Received: data_service={self.data_service!r}")
         steps = self.steps_per_epoch
         draw = tf.data.Dataset.random(seed=self.seed, rerandomize_each_iteration=True).take(1)
         dataset = draw.flat_map(lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step)))
@@ -144,7 +145,7 @@ class InputPipeline:
             ValueError: If there are fewer images than replicas.
         """
         if self.size < replicas:
-            raise ValueError(
+            raise InputError(
                 f"Each replica needs an image of a split. Received: {self.size} images, {replicas} replicas"
             )
         steps = max(1, min(-(-self.size // self.batch_size), self.size // replicas))
@@ -163,7 +164,7 @@ class InputPipeline:
             ValueError: If there are fewer images than replicas.
         """
         if self.size < replicas:
-            raise ValueError(
+            raise InputError(
                 f"Each replica needs an image of a split. Received: {self.size} images, {replicas} replicas"
             )
         return min(-(-self.size // self.batch_size), self.size // replicas)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from medkeras.errors import InputError
+
 ROUNDS = 16  # Of the cipher; with 4, the op's default, neighbours stay neighbours more often than by chance.
 
 
@@ -47,7 +49,7 @@ class EpochOrder:
             counts = [int(count) for count in class_counts]
         for c, (group, count) in enumerate(zip(groups, counts, strict=True)):
             if count and not len(group):
-                raise ValueError(f"Images of a class can be drawn where it has any. Received: {count} of class {c}")
+                raise InputError(f"Images of a class can be drawn where it has any. Received: {count} of class {c}")
         self._members = np.concatenate(groups).astype(np.int64)
         self._sizes = np.array([len(group) for group in groups], np.int64)
         self._counts = np.array(counts, np.int64)

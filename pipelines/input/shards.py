@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.images.records import Records
 from pipelines.input.cache import Images, decode_all, decode_record, scaled
 from pipelines.io.run_folder import atomic_path
@@ -149,7 +150,7 @@ def _decoded(records: Records, shards: _Shards, shard: int) -> np.ndarray:
 
 def _digest(records: Records, image_shape: Sequence[int]) -> str:
     if records.fingerprint is None:
-        raise ValueError(
+        raise InputError(
             f"A cache needs a source that tells when an image changes (Records.fingerprint). Received: {records.name}"
         )
     digest = hashlib.sha256(json.dumps([FORMAT, records.name, list(image_shape)]).encode())

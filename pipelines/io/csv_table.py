@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from medkeras.errors import InputError
+
 AS_WRITTEN = {"keep_default_na": False, "na_values": {}}  # A class may be called NA.
 
 
@@ -40,11 +42,11 @@ def read_table(
         numbers = list(table) if numbers is True else numbers or ()
         missing = [name for name in (*columns, *numbers) if name not in table]
         if missing:
-            raise ValueError(f"it must have the column {missing[0]}. Received: {', '.join(map(str, table))}")
+            raise InputError(f"it must have the column {missing[0]}. Received: {', '.join(map(str, table))}")
         for name in numbers:
             table[name] = _numbers(table[name])
     except ValueError as error:
-        raise ValueError(f"Cannot read {os.fspath(path)}: {' '.join(str(error).split())}") from error
+        raise InputError(f"Cannot read {os.fspath(path)}: {' '.join(str(error).split())}") from error
     return table
 
 
@@ -52,5 +54,5 @@ def _numbers(column: pd.Series) -> pd.Series:
     found = pd.to_numeric(column, errors="coerce")
     wrong = column[found.isna() & column.notna() & (column.astype(str).str.strip() != "")]
     if len(wrong):
-        raise ValueError(f"the column {column.name} must hold numbers. Received: {wrong.iloc[0]!r}")
+        raise InputError(f"the column {column.name} must hold numbers. Received: {wrong.iloc[0]!r}")
     return found

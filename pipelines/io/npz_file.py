@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 # What zipfile, the decompressors and the parser of array headers raise for damaged bytes.
 DAMAGED = (
     ValueError,
@@ -50,10 +52,10 @@ def read_npz(path: str | os.PathLike, wanted: Callable[[str], bool]) -> dict[str
         with zipfile.ZipFile(path) as archive:
             return dict(_arrays(archive, wanted))
     except MemoryError as error:
-        raise ValueError(f"Cannot read {path}: larger than the memory, or damaged") from error
+        raise InputError(f"Cannot read {path}: larger than the memory, or damaged") from error
     except DAMAGED as error:
         reason = "object arrays are not read" if "allow_pickle" in str(error) else "no npz"
-        raise ValueError(f"Cannot read {path}: {reason}, or damaged") from error
+        raise InputError(f"Cannot read {path}: {reason}, or damaged") from error
 
 
 def _arrays(archive: zipfile.ZipFile, wanted: Callable[[str], bool]) -> Iterator[tuple[str, np.ndarray]]:
@@ -63,4 +65,4 @@ def _arrays(archive: zipfile.ZipFile, wanted: Callable[[str], bool]) -> Iterator
             if wanted(name):
                 yield name, np.lib.format.read_array(stream, allow_pickle=False)
                 if stream.read(1):  # Only at its end does zipfile compare the checksum.
-                    raise ValueError("more bytes than the array has")
+                    raise InputError("more bytes than the array has")

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from medkeras.errors import InputError
 from pipelines.io.json_shape import Shape, mismatch
 
 
@@ -117,10 +118,10 @@ class RunFolder:
         try:
             value = json.loads((self / name).read_text())
             if reason := mismatch(value, shape):
-                raise ValueError(reason)
+                raise InputError(reason)
             return value if make is None else make(value)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"Cannot read {self / name}: {' '.join(str(error).split())}") from error
+            raise InputError(f"Cannot read {self / name}: {' '.join(str(error).split())}") from error
 
     def write_config(self, config: dict[str, Any]) -> pathlib.Path:
         """Writes `config.yaml`."""
@@ -149,9 +150,9 @@ class RunFolder:
         try:
             config = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
+            raise InputError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
         if not isinstance(config, dict):
-            raise ValueError(f"Cannot read {path}: it must hold settings. Received: {type(config).__name__}")
+            raise InputError(f"Cannot read {path}: it must hold settings. Received: {type(config).__name__}")
         return config
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from medkeras.errors import InputError
 from medkeras.evaluation import Interval, compare
 from medkeras.tasks import is_multilabel
 from pipelines.evaluation.interval_figures import MEASURES, differences_figure
@@ -85,26 +86,26 @@ def compare_runs(
 def _matched(one: Predictions, other: Predictions) -> Predictions:
     """Returns the other run's predictions in the order of the first's, if they are of the same images."""
     if (one.task, one.class_names) != (other.task, other.class_names):
-        raise ValueError(
+        raise InputError(
             f"Runs are compared on the same classes. Received: {', '.join(one.class_names)} ({one.task}) and "
             f"{', '.join(other.class_names)} ({other.task})"
         )
     shared = len(set(one.ids) & set(other.ids))
     if not shared == len(one.ids) == len(other.ids):
-        raise ValueError(
+        raise InputError(
             "Runs are compared on the same images. "
             f"Received: {len(one.ids)} and {len(other.ids)} images, {shared} of them in both"
         )
     other = other.ordered(one.ids)
     differs = np.flatnonzero(~_equal(one.labels, other.labels))
     if len(differs):
-        raise ValueError(
+        raise InputError(
             "Runs are compared on the same truth. "
             f"Received: different labels for {one.ids[differs[0]]}, and {len(differs)} images in all"
         )
     pairs = {*zip(one.patients, other.patients, strict=True)}
     if not len(pairs) == len(set(one.patients)) == len(set(other.patients)):
-        raise ValueError(
+        raise InputError(
             "Runs are compared with the same patients. Received: images that are of one patient in "
             f"{one.name} and of several in {other.name}, or the reverse"
         )

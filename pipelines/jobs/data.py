@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from medkeras.errors import InputError
 from medkeras.tasks import is_multilabel
 from pipelines.images.contact_sheet import contact_sheet
 from pipelines.images.decode import find_unreadable, stored_shapes
@@ -65,11 +66,11 @@ def inspect(
     """
     console = console or PlainConsole()
     if out is not None and not str(out).lower().endswith(".png"):
-        raise ValueError(f"`out` must be a PNG file. Received: out={out}")
+        raise InputError(f"`out` must be a PNG file. Received: out={out}")
     records = open_records(source, task=task, preprocess=preprocess, on_error="skip", **source_options)
     unreadable = find_unreadable(records)
     if len(unreadable) == len(records):
-        raise ValueError(f"No image of {records.name} can be read. Received: {unreadable['reason'].iloc[0]}")
+        raise InputError(f"No image of {records.name} can be read. Received: {unreadable['reason'].iloc[0]}")
     readable = records.select(np.flatnonzero(~records.table["id"].isin(unreadable["id"])))
     console.print(_overview(readable, len(unreadable)))
     try:

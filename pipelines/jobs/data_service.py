@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.version import __version__
 from pipelines.runtime.console import PlainConsole
 from pipelines.runtime.memory import keep_freed_memory
@@ -45,7 +46,7 @@ def serve(
     """
     console = console or PlainConsole()
     if not 0 <= port < 2**16:
-        raise ValueError(f"`port` must be in [0, 65535]. Received: port={port}")
+        raise InputError(f"`port` must be in [0, 65535]. Received: port={port}")
     check_free(port)
     keep_freed_memory()
     with _until_stopped() as stopped:
@@ -89,7 +90,7 @@ def _stop(server: service.DispatchServer | service.WorkerServer) -> None:
 def _address(text: str) -> str:
     host, colon, port = text.removeprefix("grpc://").rpartition(":")
     if not (host and colon and port.isdecimal()):
-        raise ValueError(f"`dispatcher` must be host:port. Received: dispatcher={text!r}")
+        raise InputError(f"`dispatcher` must be host:port. Received: dispatcher={text!r}")
     return f"{host}:{port}"
 
 

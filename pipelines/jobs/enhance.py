@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from medkeras.super_resolution import LDMUpscaler
 from medkeras.super_resolution.diffusion.noise import image_key
@@ -78,7 +79,7 @@ class Enhancement:
 
     def __post_init__(self) -> None:
         if self.paste not in PASTES:
-            raise ValueError(f"`paste` must be one of {', '.join(PASTES)}. Received: paste={self.paste!r}")
+            raise InputError(f"`paste` must be one of {', '.join(PASTES)}. Received: paste={self.paste!r}")
         rules = {
             "steps": ("from 1 to 1000", 1 <= self.steps <= 1000),
             "eta": ("in [0, 1]", 0 <= self.eta <= 1),
@@ -87,7 +88,7 @@ class Enhancement:
         }
         for name, (rule, holds) in rules.items():
             if not holds:
-                raise ValueError(f"`{name}` must be {rule}. Received: {name}={getattr(self, name)}")
+                raise InputError(f"`{name}` must be {rule}. Received: {name}={getattr(self, name)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the values by name, those of the rule among them."""
@@ -154,7 +155,7 @@ def enhance_run(
     """
     console, how, folder = console or Console(quiet=True), how or Enhancement(), RunFolder(run).open()
     if samples < 0 or batch_size < 1:
-        raise ValueError(f"`samples` must be at least 0, `batch_size` 1. Received: {samples=}, {batch_size=}")
+        raise InputError(f"`samples` must be at least 0, `batch_size` 1. Received: {samples=}, {batch_size=}")
     check_folder(out)
     with console.status("Loading the model and the upscaler"):
         model, config = load_model(folder), TrainConfig.from_run(folder)
@@ -162,7 +163,7 @@ def enhance_run(
         sets = _open(config, model, inputs, data, split, source_options)
         upscaler, kind = open_upscaler(upscaler)
     if how.rule.smallest < upscaler.smallest:
-        raise ValueError(
+        raise InputError(
             f"The upscaler takes regions of {upscaler.smallest} pixels and more. Received: smallest={how.rule.smallest}"
         )
     settings = how.to_dict() | {
@@ -300,7 +301,7 @@ def _named(records: Records, i: int) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise ValueError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
+        raise InputError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
 
 
 def _open(
@@ -314,9 +315,9 @@ def _open(
     """Returns what is to be enhanced, as stored, with the split that it belongs to."""
     config = dataclasses.replace(config, preprocess=())
     if split not in (None, "all", *SPLITS):
-        raise ValueError(f"`split` must be all, train, val or test. Received: split={split!r}")
+        raise InputError(f"`split` must be all, train, val or test. Received: split={split!r}")
     if bool(inputs) == bool(data or split):
-        raise ValueError(
+        raise InputError(
             f"Images come from paths, or from `data` and `split`. Received: {len(inputs)} paths, {data=}, {split=}"
         )
     if inputs:
@@ -326,7 +327,7 @@ def _open(
     records = open_like(config, data, **options)
     rows = np.flatnonzero(records.table["split"] == split) if split in SPLITS else np.arange(len(records))
     if not len(rows):
-        raise ValueError(f"The source gives no images of this split. Received: {data} with {split=}")
+        raise InputError(f"The source gives no images of this split. Received: {data} with {split=}")
     return [("", records.select(rows))]
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from medkeras.errors import InputError
 from medkeras.evaluation import Interval, bootstrap_all
 from medkeras.evaluation.measures import RANKINGS, headline, rank_classes
 from medkeras.super_resolution.enhancement.attention_guided import Upscaler
@@ -93,11 +94,11 @@ def enhance_experiment(
     """
     console, how, folder = console or Console(quiet=True), how or Enhancement(), RunFolder(run).open()
     if seeds < 1 or restored < 0:
-        raise ValueError(f"`seeds` must be at least 1, `restored` 0. Received: {seeds=}, {restored=}")
+        raise InputError(f"`seeds` must be at least 1, `restored` 0. Received: {seeds=}, {restored=}")
     target = RunFolder(check_folder(out))
     config = TrainConfig.from_run(folder)
     if how.keep_scale and config.image_size is None:
-        raise ValueError("All arms have images of one size. Received: keep_scale=True of a run without image_size")
+        raise InputError("All arms have images of one size. Received: keep_scale=True of a run without image_size")
     upscaler, _ = open_upscaler(upscaler)
     for arm, kind in ((ENHANCED, upscaler), (CONTROL, "bicubic")):
         console.rule(arm)
@@ -162,7 +163,7 @@ def _policy(config: TrainConfig) -> str:
     """Returns what fills the labels that are written as uncertain: all that the source's own policies fill."""
     policies = {config.source_options.get(name, "ignore") for name in ("uncertain", "blank")} - {"ignore"}
     if len(policies) > 1:
-        raise ValueError(
+        raise InputError(
             f"An experiment has one policy for uncertain and blank labels. Received: {', '.join(sorted(policies))}"
         )
     return policies.pop() if policies else "ignore"
@@ -175,7 +176,7 @@ def _train(config: TrainConfig, test: Records, console: Console) -> np.ndarray:
     records = load_split(config, "test")
     same = np.array_equal(records.labels, test.labels, equal_nan=test.labels.ndim == 2)
     if not same:
-        raise ValueError(f"Every arm is tested on the same images. Received: others in {config.run}")
+        raise InputError(f"Every arm is tested on the same images. Received: others in {config.run}")
     return predict_records(load_model(run), records, console=console)
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from medkeras.errors import InputError
 from medkeras.evaluation import Interval, evaluate, worst_errors
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
@@ -105,7 +106,7 @@ def evaluate_run(
     """
     console, folder = console or Console(quiet=True), RunFolder(run).open()
     if split not in (None, *SPLITS):
-        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
+        raise InputError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     sampling = Sampling(uncertainty, samples, tuple(map(str, members)))
     with console.status("Loading the model and the data"):
         trained = load_trained(folder, protocol=two_stage, sampling=sampling)
@@ -158,7 +159,7 @@ def _other_records(config: TrainConfig, data: str, split: str | None, options: d
         return records
     rows = np.flatnonzero(records.table["split"] == split)
     if not len(rows):
-        raise ValueError(f"The source gives no images of this split. Received: {data} with split={split!r}")
+        raise InputError(f"The source gives no images of this split. Received: {data} with split={split!r}")
     return records.select(rows)
 
 
@@ -169,7 +170,7 @@ def check_classes(records: Records, model: ImageClassifier) -> None:
         ValueError: If they do not.
     """
     if is_multilabel(records.task) != is_multilabel(model.task) or records.class_names != model.class_names:
-        raise ValueError(
+        raise InputError(
             f"The data must have the model's classes, {', '.join(model.class_names)} ({model.task}). "
             f"Received: {records.name} with {', '.join(records.class_names)} ({records.task})"
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.explain import (
     Appearance,
     Explanation,
@@ -161,11 +162,11 @@ def _check_arguments(
     faithfulness: bool,
 ) -> None:
     if inputs and data:
-        raise ValueError(f"Images come from `inputs` or from `data`. Received: both, data={data!r}")
+        raise InputError(f"Images come from `inputs` or from `data`. Received: both, data={data!r}")
     if samples < 1:
-        raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
+        raise InputError(f"`samples` must be at least 1. Received: samples={samples}")
     if method is None and (target is not None or faithfulness):
-        raise ValueError(f"A target and faithfulness are of a method. Received: {method=}, {target=}, {faithfulness=}")
+        raise InputError(f"A target and faithfulness are of a method. Received: {method=}, {target=}, {faithfulness=}")
 
 
 def _check_method(
@@ -176,7 +177,7 @@ def _check_method(
         return None
     check_method(model, method)
     if target is not None and not is_of_class(model, method):
-        raise ValueError(f"`{method}` is of no class. Received: method={method!r}, target={target!r}")
+        raise InputError(f"`{method}` is of no class. Received: method={method!r}, target={target!r}")
     return find_target(model, target, labelled=labelled)
 
 
@@ -256,7 +257,7 @@ def _read(records: Records, i: int, model: ImageClassifier) -> tuple[np.ndarray,
         image = records.read(i)
         return fit(image, model.image_shape), image.shape[: records.rank]
     except (ValueError, OSError) as error:
-        raise ValueError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
+        raise InputError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
 
 
 def _fixation_rows(name: str, explanation: Explanation, stored: tuple[int, ...]) -> list[dict[str, str | int | float]]:

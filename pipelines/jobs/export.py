@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from medkeras.errors import InputError
 from medkeras.export import compare, compare_quantized
 from medkeras.export.bounds import BOUNDS, PLAIN_BOUNDS, QUANTIZED_BOUNDS, Bounds, merge_bounds
 from medkeras.export.onnx.writer import check_onnx
@@ -116,9 +117,9 @@ def export_run(
 
 def _check(formats: Sequence[str], samples: int, bounds: Bounds | None) -> None:
     if not formats or not set(formats) <= set(KNOWN):
-        raise ValueError(f"`formats` must be among {', '.join(KNOWN)}. Received: formats={list(formats)}")
+        raise InputError(f"`formats` must be among {', '.join(KNOWN)}. Received: formats={list(formats)}")
     if samples < 1:
-        raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
+        raise InputError(f"`samples` must be >= 1. Received: samples={samples}")
     if "onnx" in formats:
         check_onnx()
     merge_bounds(formats, bounds)

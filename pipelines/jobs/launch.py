@@ -12,6 +12,7 @@ from typing import IO
 
 from rich.console import Console
 
+from medkeras.errors import InputError
 from pipelines.distribution.cluster import Cluster
 from pipelines.runtime.ports import check_free, free_ports
 
@@ -56,9 +57,9 @@ def launch(
         ValueError: Workers share the steps of `train`. Received: evaluate
     """
     if not words or words[0] != "train":
-        raise ValueError(f"Workers share the steps of `train`. Received: {words[0] if words else 'nothing'}")
+        raise InputError(f"Workers share the steps of `train`. Received: {words[0] if words else 'nothing'}")
     if workers < 1:
-        raise ValueError(f"`workers` must be >= 1. Received: workers={workers}")
+        raise InputError(f"`workers` must be >= 1. Received: workers={workers}")
     addresses = tuple(f"localhost:{number}" for number in _ports(workers, port))
     shares = _gpu_shares(workers, gpus_per_worker)
     program = list(program or sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1])
@@ -82,7 +83,7 @@ def _ports(workers: int, first: int | None) -> list[int]:
     if first is None:
         return free_ports(workers)
     if not 0 < first <= 2**16 - workers:
-        raise ValueError(f"`port` must be in [1, {2**16 - workers}]. Received: port={first}")
+        raise InputError(f"`port` must be in [1, {2**16 - workers}]. Received: port={first}")
     ports = list(range(first, first + workers))
     for port in ports:
         check_free(port)
@@ -96,7 +97,7 @@ def _gpu_shares(workers: int, each: int | None) -> list[dict[str, str]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(i) for i in range(workers * each)] if visible is None else [n for n in visible.split(",") if n]
     if each < 0 or len(names) < workers * each:
-        raise ValueError(
+        raise InputError(
             f"{workers} workers must have the GPUs that they take, in CUDA_VISIBLE_DEVICES={visible!r}. "
             f"Received: gpus_per_worker={each}"
         )

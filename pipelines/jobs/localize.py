@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from medkeras.errors import InputError
 from medkeras.evaluation import Localization, choose_threshold, evaluate_localization, image_scores, random_head_iou
 from medkeras.evaluation.localization import MEASURES, mean_interval
 from medkeras.explain import Appearance, default_map, localization_figure, map_names, mark_regions, saliency_maps
@@ -200,20 +201,20 @@ def localize_run(
 
 def _check_ranges(samples: int, threshold: float | None) -> None:
     if samples < 0:
-        raise ValueError(f"`samples` must be at least 0. Received: samples={samples}")
+        raise InputError(f"`samples` must be at least 0. Received: samples={samples}")
     if threshold is not None and not 0 < threshold <= 1:
-        raise ValueError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
+        raise InputError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
 
 
 def _asked(model: ImageClassifier, maps: Sequence[str], target: str | int | None, mirrored: bool) -> Asked:
     known = map_names(model)
     for name in maps:
         if name not in known:
-            raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
+            raise InputError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
     names = list(dict.fromkeys(maps)) or sorted({default_map(model), *CLASS_MAPS} & set(known))
     found = find_target(model, target)
     if found is not None and not any(is_of_class(model, name) for name in names):
-        raise ValueError(f"Only a map of a class has a target. Received: target={target!r}, map={', '.join(names)}")
+        raise InputError(f"Only a map of a class has a target. Received: target={target!r}, map={', '.join(names)}")
     return Asked(model, names, found, mirrored)
 
 
@@ -236,7 +237,7 @@ def _counts(records: Records, lesions: Lesions) -> dict[str, int]:
 def _lesions(records: Records, model: ImageClassifier) -> Lesions:
     """Returns the records with a lesion, and their masks on the model's grid."""
     if records.read_mask is None:
-        raise ValueError(f"Localisation is measured against lesion masks. Received: {records.name}, which has none")
+        raise InputError(f"Localisation is measured against lesion masks. Received: {records.name}, which has none")
     rows, masks, sizes, with_lesion = [], [], [], 0
     for i in range(len(records)):
         stored = records.read_mask(i)
@@ -249,7 +250,7 @@ def _lesions(records: Records, model: ImageClassifier) -> Lesions:
             masks.append(mask)
             sizes.append(stored.shape)
     if not rows:
-        raise ValueError(
+        raise InputError(
             f"Localisation needs images with a lesion. Received: {records.name}, {len(records)} images without"
         )
     return Lesions(records.select(rows), masks, sizes, len(records) - with_lesion, with_lesion - len(rows))
@@ -261,7 +262,7 @@ def _choose(config: TrainConfig, asked: Asked, console: Console) -> dict[str, fl
         with console.status("Reading the validation masks"):
             lesions = _lesions(load_split(config, "val"), asked.model)
     except ValueError as error:
-        raise ValueError(f"The threshold is chosen on the run's validation images; give one. {error}") from error
+        raise InputError(f"The threshold is chosen on the run's validation images; give one. {error}") from error
     return {n: choose_threshold(maps, lesions.masks) for n, maps in asked.maps_of(lesions.records, console).items()}
 
 
@@ -279,7 +280,7 @@ def _read(records: Records, i: int, model: ImageClassifier) -> np.ndarray:
     try:
         return fit(records.read(i), model.image_shape)
     except (ValueError, OSError) as error:
-        raise ValueError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
+        raise InputError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
 
 
 def _published(model: ImageClassifier, records: Records, seed: int, console: Console) -> dict[str, float] | None:

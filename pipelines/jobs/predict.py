@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.console import Console
 
+from medkeras.errors import InputError
 from pipelines.images.decode import find_unreadable
 from pipelines.images.records import Records
 from pipelines.inference.answers import Sampling
@@ -114,7 +115,7 @@ def predict_artefact(
 
 def _check_on_error(on_error: str) -> None:
     if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
+        raise InputError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
 
 
 def _predict(

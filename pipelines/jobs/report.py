@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from medkeras.errors import InputError
 from pipelines.images.records import SPLITS
 from pipelines.inference.calibration import decision_losses
 from pipelines.inference.predictions import Predictions, read_predictions
@@ -65,7 +66,7 @@ def report_run(
     """
     console = console or Console(quiet=True)
     if pictures < 0:
-        raise ValueError(f"`pictures` must be at least 0. Received: pictures={pictures}")
+        raise InputError(f"`pictures` must be at least 0. Received: pictures={pictures}")
     if out is not None:
         check_folder(out)
     folder, compared = RunFolder(run).open(), [RunFolder(other).open() for other in others]

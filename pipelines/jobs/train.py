@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medkeras.backend.rematerialization import kept_share
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from pipelines.distribution.multi_worker import (
     WorkerLostError,
@@ -124,7 +125,7 @@ def _check_replicas(run: RunFolder, config: TrainConfig, distribution: Distribut
         return
     before = run.read_json("environment.json", {"devices?": {"replicas?": int}}).get("devices", {}).get("replicas", 1)
     if before != distribution.replicas:
-        raise ValueError(
+        raise InputError(
             f"The batch or the learning rate of {run.path} follows the number of devices, which must stay {before}. "
             f"Received: {distribution.replicas} replicas"
         )
@@ -142,7 +143,7 @@ def _begin(run: RunFolder, config: TrainConfig, data: Splits, distribution: Dist
     if distribution.is_chief:
         write_beginning(run, config, data, devices=distribution.describe())
     elif not (run / "splits.csv").is_file():
-        raise ValueError(f"All workers must see the same run folder. Received: {run.path}, which only the chief has")
+        raise InputError(f"All workers must see the same run folder. Received: {run.path}, which only the chief has")
     else:
         check_same_splits(run, data.records)
 
@@ -202,7 +203,7 @@ def _load(run: RunFolder, config: TrainConfig, *, looks: bool = True) -> Splits:
         data = load_data(config)
     except LeakError as error:
         run.write_text("leakage.csv", error.leaks.to_csv(index=False))
-        raise ValueError(f"{error} All are listed in {run / 'leakage.csv'}") from error
+        raise InputError(f"{error} All are listed in {run / 'leakage.csv'}") from error
     return data
 
 

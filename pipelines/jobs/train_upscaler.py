@@ -9,6 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 
 import pipelines
+from medkeras.errors import InputError
 from medkeras.evaluation import psnr
 from medkeras.super_resolution import DiffusionTraining, LDMUpscaler, RestartCodes, VQVAETraining, degrade, standardize
 from medkeras.super_resolution.interpolated import Interpolation
@@ -57,7 +58,7 @@ def train_upscaler(config: UpscalerConfig, *, console: Console | None = None) ->
     """
     console, run = console or Console(quiet=True), RunFolder(config.run)
     if (run / "upscaler").exists():
-        raise ValueError(f"An upscaler is trained into a new folder. Received: run={config.run}, which holds one")
+        raise InputError(f"An upscaler is trained into a new folder. Received: run={config.run}, which holds one")
     keep_freed_memory()
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
@@ -103,9 +104,9 @@ def check_crop(crop: int, image_shape: tuple[int, ...], *, multiple: int, least:
         ValueError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
     """
     if len(image_shape) != 3:
-        raise ValueError(f"An upscaler takes images. Received: volumes with shape {image_shape}")
+        raise InputError(f"An upscaler takes images. Received: volumes with shape {image_shape}")
     if crop % multiple or not least <= crop <= min(image_shape[:2]):
-        raise ValueError(
+        raise InputError(
             f"`crop` must be a multiple of {multiple}, at least {least} and at most {min(image_shape[:2])}, the "
             f"shorter edge of the images. Received: crop={crop}"
         )

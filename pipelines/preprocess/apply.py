@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.images.records import Records
 from pipelines.preprocess.names import name_of, parse
 from pipelines.preprocess.step import Step
@@ -66,7 +67,7 @@ def preprocess(records: Records, steps: Sequence[str | Step]) -> Records:
         try:
             return apply(image, steps, rank=records.rank)
         except ValueError as error:
-            raise ValueError(f"Cannot preprocess {ids[i]}: {error}") from error
+            raise InputError(f"Cannot preprocess {ids[i]}: {error}") from error
 
     def read_mask(i: int) -> np.ndarray:
         mask = records.read_mask(i)
@@ -76,7 +77,7 @@ def preprocess(records: Records, steps: Sequence[str | Step]) -> Records:
                 mask = step.on_mask(mask, image)
                 image = step(image, rank=records.rank) if n < last else image
         except ValueError as error:
-            raise ValueError(f"Cannot preprocess {ids[i]}: {error}") from error
+            raise InputError(f"Cannot preprocess {ids[i]}: {error}") from error
         return mask
 
     return dataclasses.replace(

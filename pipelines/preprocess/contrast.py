@@ -6,6 +6,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.images.decode import to_float
 from pipelines.preprocess.step import Step, from_float
 
@@ -45,15 +46,15 @@ class Clahe(Step):
 
     def __post_init__(self) -> None:
         if not 0 < self.clip < np.inf:
-            raise ValueError(f"`clip` must be > 0 and finite. Received: clip={self.clip}")
+            raise InputError(f"`clip` must be > 0 and finite. Received: clip={self.clip}")
         if self.tiles < 1:
-            raise ValueError(f"`tiles` must be >= 1. Received: tiles={self.tiles}")
+            raise InputError(f"`tiles` must be >= 1. Received: tiles={self.tiles}")
 
     def change_image(self, image: np.ndarray) -> np.ndarray:
         """Equalises the grey values, or the lightness."""
         height, width, channels = image.shape
         if channels not in (1, 3):
-            raise ValueError(f"{self.name} takes 1 or 3 channels. Received: {channels}")
+            raise InputError(f"{self.name} takes 1 or 3 channels. Received: {channels}")
         grid = min(self.tiles, height), min(self.tiles, width)
         missing = [(0, -size % tiles) for size, tiles in zip((height, width), grid, strict=True)]
         padded = np.pad(image, [*missing, (0, 0)], mode="reflect")
@@ -147,7 +148,7 @@ class Percentile(Step):
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 100:
-            raise ValueError(f"`low` and `high` must be 0 <= low < high <= 100. Received: {self}")
+            raise InputError(f"`low` and `high` must be 0 <= low < high <= 100. Received: {self}")
 
     def change_image(self, image: np.ndarray) -> np.ndarray:
         """Stretches the grey values."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.preprocess.step import Step
 
 FORMS = ("own", "square")
@@ -37,9 +38,9 @@ class CentreCrop(Step):
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise ValueError(f"`share` must be in (0, 1]. Received: share={self.share}")
+            raise InputError(f"`share` must be in (0, 1]. Received: share={self.share}")
         if self.form not in FORMS:
-            raise ValueError(f"`form` must be one of {', '.join(FORMS)}. Received: form={self.form!r}")
+            raise InputError(f"`form` must be one of {', '.join(FORMS)}. Received: form={self.form!r}")
 
     def change_image(self, image: np.ndarray) -> np.ndarray:
         """Cuts the image."""

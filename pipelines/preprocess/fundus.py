@@ -7,6 +7,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.images.decode import to_float
 from pipelines.preprocess.disc import Disc, brightest, find_disc
 from pipelines.preprocess.step import Step, from_float
@@ -49,7 +50,7 @@ class FundusCrop(Step):
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < 1:
-            raise ValueError(f"`margin` must be in [0, 1). Received: margin={self.margin}")
+            raise InputError(f"`margin` must be in [0, 1). Received: margin={self.margin}")
         _check_absent(self.absent)
 
     def change_image(self, image: np.ndarray) -> np.ndarray:
@@ -113,15 +114,15 @@ class FundusNormalize(Step):
 
 def _check_absent(absent: str) -> None:
     if absent not in ABSENT:
-        raise ValueError(f"`absent` must be one of {', '.join(ABSENT)}. Received: absent={absent!r}")
+        raise InputError(f"`absent` must be one of {', '.join(ABSENT)}. Received: absent={absent!r}")
 
 
 def _disc_of(image: np.ndarray, step: FundusCrop | FundusNormalize) -> Disc | None:
     if image.shape[-1] not in (1, 3):
-        raise ValueError(f"{step.name} takes 1 or 3 channels. Received: {image.shape[-1]}")
+        raise InputError(f"{step.name} takes 1 or 3 channels. Received: {image.shape[-1]}")
     disc = find_disc(image)
     if disc is None and step.absent == "raise":
-        raise ValueError(f"{step.name} needs a bright disc on a dark ground. Received: an image without")
+        raise InputError(f"{step.name} needs a bright disc on a dark ground. Received: an image without")
     return disc
 
 

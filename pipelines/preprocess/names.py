@@ -4,6 +4,7 @@ import dataclasses
 import typing
 from typing import Any
 
+from medkeras.errors import InputError
 from pipelines.preprocess.contrast import Clahe, Percentile
 from pipelines.preprocess.cropping import CentreCrop
 from pipelines.preprocess.fundus import FundusCrop, FundusNormalize
@@ -32,16 +33,16 @@ def parse(step: str | Step) -> Step:
     if type(step) in PREPROCESSING.values():
         return step
     if not isinstance(step, str):
-        raise ValueError(f"A preprocessing step is a name or one of its types. Received: {step!r}")
+        raise InputError(f"A preprocessing step is a name or one of its types. Received: {step!r}")
     name, colon, options = step.partition(":")
     if name not in PREPROCESSING:
-        raise ValueError(f"A preprocessing step is one of {', '.join(PREPROCESSING)}. Received: {step!r}")
+        raise InputError(f"A preprocessing step is one of {', '.join(PREPROCESSING)}. Received: {step!r}")
     kind = PREPROCESSING[name]
     values: dict[str, Any] = {}
     for option in options.split(",") if colon else ():
         key, value = _option(kind, option, step)
         if key in values:
-            raise ValueError(f"An option of {name} stands once. Received: {key} again in {step!r}")
+            raise InputError(f"An option of {name} stands once. Received: {key} again in {step!r}")
         values[key] = value
     return kind(**values)
 
@@ -50,11 +51,11 @@ def _option(kind: type[Step], option: str, step: str) -> tuple[str, Any]:
     types = {field.name: typing.get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)}
     key, _, value = option.partition("=")
     if key not in types:
-        raise ValueError(f"{kind.name} takes the options {', '.join(types)}. Received: {step!r}")
+        raise InputError(f"{kind.name} takes the options {', '.join(types)}. Received: {step!r}")
     try:
         return key, types[key](value)
     except ValueError as error:
-        raise ValueError(f"`{key}` of {kind.name} is of type {types[key].__name__}. Received: {step!r}") from error
+        raise InputError(f"`{key}` of {kind.name} is of type {types[key].__name__}. Received: {step!r}") from error
 
 
 def name_of(step: Step) -> str:
@@ -70,6 +71,6 @@ def name_of(step: Step) -> str:
         'clahe:clip=3.0,tiles=8'
     """
     if PREPROCESSING.get(getattr(step, "name", None)) is not type(step):
-        raise ValueError(f"A step to be named has a type of PREPROCESSING. Received: {step!r}")
+        raise InputError(f"A step to be named has a type of PREPROCESSING. Received: {step!r}")
     options = ",".join(f"{key}={value}" for key, value in dataclasses.asdict(step).items())
     return f"{step.name}:{options}" if options else step.name

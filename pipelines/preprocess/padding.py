@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.preprocess.step import Step
 
 FILLS = ("zero", "edge")
@@ -34,7 +35,7 @@ class Square(Step):
 
     def __post_init__(self) -> None:
         if self.fill not in FILLS:
-            raise ValueError(f"`fill` must be one of {', '.join(FILLS)}. Received: fill={self.fill!r}")
+            raise InputError(f"`fill` must be one of {', '.join(FILLS)}. Received: fill={self.fill!r}")
 
     def change_image(self, image: np.ndarray) -> np.ndarray:
         """Pads the image."""

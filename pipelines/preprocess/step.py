@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.images.decode import to_float
 
 AXES = {2: "an image, (H, W) or (H, W, C)", 3: "a volume, (D, H, W) or (D, H, W, C)"}
@@ -38,7 +39,7 @@ class Step:
         """
         self.check_rank(rank)
         if image.ndim not in (rank, rank + 1) or image.size == 0:
-            raise ValueError(f"{self.name} takes {AXES[rank]}, not empty. Received: {image.shape}")
+            raise InputError(f"{self.name} takes {AXES[rank]}, not empty. Received: {image.shape}")
         if image.dtype not in (np.uint8, np.uint16):
             image = to_float(image)
         if image.ndim == rank:
@@ -57,14 +58,14 @@ class Step:
         """
         self.check_rank(mask.ndim)
         if mask.shape != image.shape[: mask.ndim] or image.ndim not in (mask.ndim, mask.ndim + 1):
-            raise ValueError(f"A mask lies on the grid of its image, {image.shape}. Received: {mask.shape}")
+            raise InputError(f"A mask lies on the grid of its image, {image.shape}. Received: {mask.shape}")
         return self.change_mask(mask, image if image.ndim > mask.ndim else image[..., None])
 
     def check_rank(self, rank: int) -> None:
         """Raises ValueError if the step does not take images of this rank."""
         if rank not in self.ranks:
             wanted = " or ".join(AXES[r] for r in self.ranks)
-            raise ValueError(f"{self.name} takes {wanted}. Received: rank {rank}")
+            raise InputError(f"{self.name} takes {wanted}. Received: rank {rank}")
 
     def change_image(self, image: np.ndarray) -> np.ndarray:
         """Changes an image with channels, uint8, uint16 or float32 in [0, 1]; gives the same type back."""

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
+from medkeras.errors import InputError
+
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 PART = re.compile(r"\.(zip|tar|tgz|gz|7z|rar)\.\d{2,3}$|\.z\d{2}$|\.part\d+\.rar$", re.IGNORECASE)
@@ -99,7 +101,7 @@ class Download:
             ValueError: If it is too large or cannot be read.
         """
         if member.size > MAX_TABLE:
-            raise ValueError(f"Cannot read {member.path}: {member.size} bytes are more than {MAX_TABLE}")
+            raise InputError(f"Cannot read {member.path}: {member.size} bytes are more than {MAX_TABLE}")
         with self._reading(member.container), self._containers[member.container].open(member.position) as file:
             return file.read()
 
@@ -112,7 +114,7 @@ class Download:
         try:
             return self.read(member).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"Cannot read {member.path}: it is no UTF-8 text") from error
+            raise InputError(f"Cannot read {member.path}: it is no UTF-8 text") from error
 
     def each(self, members: Iterable[Member]) -> Iterator[tuple[Member, Callable[[], IO[bytes]], str | None]]:
         """Yields members, how to open each while it is its turn, and its own file where it has one.
@@ -159,7 +161,7 @@ class Download:
         try:
             yield
         except READ_ERRORS as error:
-            raise ValueError(f"Cannot read {self._containers[container].path}: damaged ({error})") from error
+            raise InputError(f"Cannot read {self._containers[container].path}: damaged ({error})") from error
 
 
 def _reason(name: str, *, is_in_archive: bool) -> str | None:
@@ -176,11 +178,11 @@ def _reason(name: str, *, is_in_archive: bool) -> str | None:
 def _archive(path: pathlib.Path) -> "_Zip | _Tar":
     name = path.name.lower()
     if not name.endswith(ARCHIVE_SUFFIXES):
-        raise ValueError(f"A download is a folder or one of {', '.join(ARCHIVE_SUFFIXES)}. Received: {path}")
+        raise InputError(f"A download is a folder or one of {', '.join(ARCHIVE_SUFFIXES)}. Received: {path}")
     try:
         return _Zip(path) if name.endswith(".zip") else _Tar(path)
     except READ_ERRORS as error:
-        raise ValueError(f"Cannot read {path}: no whole archive ({error})") from error
+        raise InputError(f"Cannot read {path}: no whole archive ({error})") from error
 
 
 class _Folder:
@@ -197,7 +199,7 @@ class _Folder:
     def entries(self) -> Iterator[tuple[str, int, str | None]]:
         for name in self.files:
             if PART.search(name):
-                raise ValueError(
+                raise InputError(
                     f"An archive of several parts must be joined first, as by `cat parts > whole.zip`. "
                     f"Received: {self.path / name}"
                 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.recipes.download import Download, Member
 
 Rejected = list[tuple[str, str]]
@@ -62,9 +63,9 @@ def only_table(download: Download, pattern: str, columns: Sequence[str]) -> tupl
         return fitting[0]
     wanted = f"one {pattern} with the columns {', '.join(columns)}"
     if fitting:
-        raise ValueError(f"The download holds {wanted}. Received: {', '.join(m.path for m, _ in fitting)}")
+        raise InputError(f"The download holds {wanted}. Received: {', '.join(m.path for m, _ in fitting)}")
     found = "; ".join(f"{member.path} with {', '.join(map(str, rows))}" for member, rows in read) or "none"
-    raise ValueError(f"The download holds {wanted}. Received: {download.path} with {found}")
+    raise InputError(f"The download holds {wanted}. Received: {download.path} with {found}")
 
 
 def read_table(download: Download, member: Member) -> pd.DataFrame:
@@ -80,7 +81,7 @@ def read_table(download: Download, member: Member) -> pd.DataFrame:
             io.StringIO(text), dtype=str, keep_default_na=False, sep=";" if head.count(";") > head.count(",") else ","
         )
     except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"Cannot read {member.path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"Cannot read {member.path}: {' '.join(str(error).split())}") from error
     table.columns = [str(name).strip() for name in table.columns]
     return table.fillna("").map(str.strip)
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from medkeras.errors import InputError
 from pipelines.images.names import is_image
 from pipelines.recipes.download import Download
 from pipelines.recipes.found import Found, Item, Rejected, only_table, other_files
@@ -56,7 +57,7 @@ def label_table(
         kept = {name: row[name] for name in metadata}
         items.append(Item(found[0], "", folders[0], "", kept, labels, "/".join(folders)))
     if not items:
-        raise ValueError(f"No image of {member.path} is in the download. Received: {download.path}")
+        raise InputError(f"No image of {member.path} is in the download. Received: {download.path}")
     rejected += _without_row(images, named, member.path)
     known = {member} | {image for found in images.values() for image in found}
     return Found(items, rejected + other_files(download, known), [])

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from medkeras.errors import InputError
 from pipelines.images.names import is_image
 from pipelines.recipes.download import Download, Member
 from pipelines.recipes.found import Found, Item, Rejected, matching, only_table, other_files, read_table
@@ -156,7 +157,7 @@ def lists(
         listed = listed or [m for m in matching(download, name) if len(m.folders) == 0]
         if len(listed) != 1:
             place = f"{folder}/{name}" if folder else name
-            raise ValueError(f"The download holds one {place}. Received: {download.path} with {len(listed)}")
+            raise InputError(f"The download holds one {place}. Received: {download.path} with {len(listed)}")
         used.add(listed[0])
         beside = (*listed[0].folders, os.path.splitext(name)[0])
         labelled: dict[str, Row] = {}
@@ -186,7 +187,7 @@ def lists(
         rejected += part.rejected
         taken |= {item.member for item in part.items} | {m for m in download.members if m.folders == beside}
     if not items:
-        raise ValueError(f"No image that the lists name is in the download. Received: {download.path}")
+        raise InputError(f"No image that the lists name is in the download. Received: {download.path}")
     return Found(items, rejected + other_files(download, used | taken), [])
 
 
@@ -223,7 +224,7 @@ def class_folders(
         items.append(Item(member, label, f"{label}/{group}" if group.isdigit() else group))
     absent = [name for name in classes if classes[name] not in {item.label for item in items}]
     if absent:
-        raise ValueError(
+        raise InputError(
             f"The download holds a folder of images for each of {', '.join(classes)}. "
             f"Received: {download.path} without {', '.join(absent)}"
         )
@@ -268,7 +269,7 @@ def split_folders(
     needed = list(dict.fromkeys(splits.values()))
     absent = [f"{split}/{name}" for split in needed for name in classes if (split, classes[name]) not in found]
     if absent:
-        raise ValueError(
+        raise InputError(
             f"The download holds a folder of images for each of {', '.join(classes)} in {' and '.join(needed)}. "
             f"Received: {download.path} without {', '.join(absent)}"
         )
@@ -301,17 +302,17 @@ def check_layout(layout: Mapping[str, Any], place: str | os.PathLike) -> None:
     import inspect
 
     if layout.get("kind") not in LAYOUTS:
-        raise ValueError(
+        raise InputError(
             f"The kind of a layout is one of {', '.join(LAYOUTS)}. Received: {layout.get('kind')!r} in {place}"
         )
     parameters = list(inspect.signature(LAYOUTS[layout["kind"]]).parameters.values())[1:]
     known = {parameter.name: parameter.default is parameter.empty for parameter in parameters}
     for name in layout:
         if name not in (*known, "kind"):
-            raise ValueError(f"An option of this layout is one of {', '.join(known)}. Received: {name!r} in {place}")
+            raise InputError(f"An option of this layout is one of {', '.join(known)}. Received: {name!r} in {place}")
     for name, is_needed in known.items():
         if is_needed and name not in layout:
-            raise ValueError(f"This layout needs the option {name}. Received: {place} without")
+            raise InputError(f"This layout needs the option {name}. Received: {place} without")
 
 
 def _stem(name: str) -> str:
@@ -406,5 +407,5 @@ def _joined(
     if others:
         rejected += other_files(download, {*used, *seen, *without})
     if not items and others:
-        raise ValueError(f"No image of {table} is in the download. Received: {download.path}")
+        raise InputError(f"No image of {table} is in the download. Received: {download.path}")
     return Found(items, rejected, notes)

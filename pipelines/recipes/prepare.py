@@ -13,6 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from medkeras.errors import InputError
 from pipelines.images.defects import defect
 from pipelines.io.run_folder import atomic_path
 from pipelines.recipes.download import READ_ERRORS, Download, Member
@@ -66,7 +67,7 @@ def prepare(
     console, recipe, folder = console or Console(quiet=True), load(name), pathlib.Path(to)
     split = split or recipe.splits[0]
     if split not in recipe.splits:
-        raise ValueError(f"The splits of {recipe.name} are {', '.join(recipe.splits)}. Received: split={split!r}")
+        raise InputError(f"The splits of {recipe.name} are {', '.join(recipe.splits)}. Received: split={split!r}")
     state = {"recipe": recipe.name, "split": split}
     _check_target(folder, pathlib.Path(source), state)
     with console.status(f"Looking through {source}"):
@@ -94,15 +95,15 @@ def prepare(
 
 def _check_target(folder: pathlib.Path, source: pathlib.Path, state: dict[str, Any]) -> None:
     if folder.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"What is prepared lies outside of the download. Received: {folder} in {source}")
+        raise InputError(f"What is prepared lies outside of the download. Received: {folder} in {source}")
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`to` is a folder. Received: the file {folder}")
+        raise InputError(f"`to` is a folder. Received: the file {folder}")
     earlier = read_state(folder)
     if earlier is None and folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"The folder to prepare is empty or was prepared before. Received: {folder} with other files")
+        raise InputError(f"The folder to prepare is empty or was prepared before. Received: {folder} with other files")
     for name, value in state.items():
         if earlier is not None and earlier.get(name) != value:
-            raise ValueError(
+            raise InputError(
                 f"A folder is prepared for one recipe and split. Received: {name}={value!r}, but {folder} holds "
                 f"{earlier.get(name)!r}"
             )
@@ -157,7 +158,7 @@ def _read(open_member: Callable[[], IO[bytes]], member: Member, download: Downlo
     except READ_ERRORS as error:
         if archive.suffix.lower() == ".zip":  # Of a zip, the other files may be sound.
             return b"", f"damaged in {archive.name} ({error})"
-        raise ValueError(f"Cannot read {archive}: damaged ({error})") from error
+        raise InputError(f"Cannot read {archive}: damaged ({error})") from error
     return data, defect(data) if len(data) == member.size else f"{len(data)} of {member.size} bytes"
 
 
@@ -179,14 +180,14 @@ def _check_classes(items: Sequence[Item], recipe: Recipe, rejected: list[tuple[s
     absent = [name for name in names if name not in present]
     if absent:
         example = next((f"; {file}: {reason}" for file, reason in rejected), "")
-        raise ValueError(f"Every class has images. Received: none of {', '.join(absent)}{example}")
+        raise InputError(f"Every class has images. Received: none of {', '.join(absent)}{example}")
 
 
 def _check_nothing_else(folder: pathlib.Path, items: Sequence[Item]) -> None:
     wanted = {_target(item) for item in items}
     for path in sorted((folder / IMAGES).rglob("*")):
         if path.is_file() and path.relative_to(folder).as_posix() not in wanted:
-            raise ValueError(f"The folder holds the images of this download alone. Received: {path}")
+            raise InputError(f"The folder holds the images of this download alone. Received: {path}")
 
 
 def _index(items: Sequence[Item], recipe: Recipe, split: str) -> pd.DataFrame:

@@ -5,6 +5,8 @@ import math
 import random
 from collections.abc import Sequence
 
+from medkeras.errors import InputError
+
 SEED = 123
 
 
@@ -35,7 +37,7 @@ def published_split(labels: Sequence[str], *, train: str | float, test: str | fl
     """
     first, last = (fractions.Fraction(str(share)) for share in (train, test))
     if not (0 < first and 0 < last and first + last < 1):
-        raise ValueError(f"`train` and `test` are shares that leave one for val. Received: train={train}, test={test}")
+        raise InputError(f"`train` and `test` are shares that leave one for val. Received: train={train}, test={test}")
     numbers = random.Random(seed)  # noqa: S311  a published order, no secret.
     split = [""] * len(labels)
     for name in sorted(set(labels)):

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from medkeras.errors import InputError
 from pipelines.recipes.layouts import check_layout
 
 FOLDER = pathlib.Path(__file__).parent
@@ -85,9 +86,9 @@ class Recipe:
         if state is None:
             raise FileNotFoundError(f"A recipe trains on what {command} makes. Received: {folder} without {STATE}")
         if state.get("recipe") != self.name:
-            raise ValueError(f"The data must be prepared by {command}. Received: those of {state.get('recipe')}")
+            raise InputError(f"The data must be prepared by {command}. Received: those of {state.get('recipe')}")
         if not state.get("complete") or not (folder / INDEX).is_file():
-            raise ValueError(f"The data are not complete; {command} goes on. Received: {folder}")
+            raise InputError(f"The data are not complete; {command} goes on. Received: {folder}")
         changes = self.train_published if state.get("split") == PUBLISHED else {}
         self.check_training()
         return dict(self.train) | dict(changes) | {"data": str(folder / INDEX), "recipe": self.name}
@@ -138,19 +139,19 @@ def load(name: str | os.PathLike) -> Recipe:
     elif str(name) in names():
         path = FOLDER / f"{name}.yaml"
     else:
-        raise ValueError(f"A recipe is one of {', '.join(names())} or a .yaml file. Received: {name}")
+        raise InputError(f"A recipe is one of {', '.join(names())} or a .yaml file. Received: {name}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"Cannot read {path}: a recipe is a mapping. Received: {type(values).__name__}")
+        raise InputError(f"Cannot read {path}: a recipe is a mapping. Received: {type(values).__name__}")
     _check_fields(values, Recipe, path, without=("name",), whole=True)
     recipe = Recipe(name=path.stem, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     if not recipe.splits or not set(recipe.splits) <= {GROUPED, PUBLISHED}:
-        raise ValueError(f"`splits` are of {GROUPED}, {PUBLISHED}. Received: {list(recipe.splits)} in {path}")
+        raise InputError(f"`splits` are of {GROUPED}, {PUBLISHED}. Received: {list(recipe.splits)} in {path}")
     if "model" not in recipe.train:
-        raise ValueError(f"A recipe trains a model. Received: {path} without train: model")
+        raise InputError(f"A recipe trains a model. Received: {path} without train: model")
     check_layout(recipe.layout, path)
     return recipe
 
@@ -170,9 +171,9 @@ def read_state(folder: pathlib.Path) -> dict[str, Any] | None:
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ValueError(f"Cannot read {folder / STATE}: {error}") from error
+        raise InputError(f"Cannot read {folder / STATE}: {error}") from error
     if not isinstance(state, dict):
-        raise ValueError(f"Cannot read {folder / STATE}: not what `medkeras data prepare` writes")
+        raise InputError(f"Cannot read {folder / STATE}: not what `medkeras data prepare` writes")
     return state
 
 
@@ -184,7 +185,7 @@ def _check_training(values: Mapping[str, Any], place: str) -> None:
     try:
         TrainConfig(**({"data": "", "run": "", "model": ""} | plain))
     except ValueError as error:
-        raise ValueError(f"Cannot read {place}: {error}") from error
+        raise InputError(f"Cannot read {place}: {error}") from error
 
 
 def _check_fields(
@@ -195,13 +196,13 @@ def _check_fields(
     hints = typing.get_type_hints(kind)
     for name, value in values.items():
         if name not in fields:
-            raise ValueError(f"A field is one of {', '.join(fields)}. Received: {name!r} in {place}")
+            raise InputError(f"A field is one of {', '.join(fields)}. Received: {name!r} in {place}")
         if not _fits(value, hints[name]):
-            raise ValueError(f"`{name}` is of another type. Received: {name}={value!r} in {place}")
+            raise InputError(f"`{name}` is of another type. Received: {name}={value!r} in {place}")
     for name, field in fields.items():
         is_needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if whole and is_needed and name not in values:
-            raise ValueError(f"Every recipe has the field {name}. Received: {place} without")
+            raise InputError(f"Every recipe has the field {name}. Received: {place} without")
 
 
 def _fits(value: Any, hint: Any) -> bool:

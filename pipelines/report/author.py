@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from medkeras.errors import InputError
 from pipelines.io.run_folder import RunFolder
 
 NAME = "report.yaml"
@@ -45,16 +46,16 @@ def read_author(run: RunFolder) -> dict[str, list[str] | None]:
         try:
             given = yaml.safe_load(path.read_text()) or {}
         except yaml.YAMLError as error:
-            raise ValueError(f"{NAME} must be YAML. Received: {path}, {error}") from error
+            raise InputError(f"{NAME} must be YAML. Received: {path}, {error}") from error
     unknown = [str(key) for key in given if key not in FIELDS] if isinstance(given, dict) else [type(given).__name__]
     if unknown:
-        raise ValueError(f"{NAME} has fields of {', '.join(FIELDS)}. Received: {path} with {', '.join(unknown)}")
+        raise InputError(f"{NAME} has fields of {', '.join(FIELDS)}. Received: {path} with {', '.join(unknown)}")
     return {name: _paragraphs(given.get(name), name, path) for name in FIELDS}
 
 
 def _paragraphs(value: Any, name: str, path: Any) -> list[str] | None:
     parts = value if isinstance(value, list) else [value]
     if any(isinstance(part, (dict, list)) for part in parts):
-        raise ValueError(f"A field of {NAME} is a text or a list of texts. Received: {path} with {name}={value!r}")
+        raise InputError(f"A field of {NAME} is a text or a list of texts. Received: {path} with {name}={value!r}")
     found = [str(part).strip() for part in parts if part is not None and str(part).strip()]
     return found or None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.images.records import SPLITS
 from pipelines.io.csv_table import AS_WRITTEN
 from pipelines.io.json_shape import mismatch
@@ -98,7 +99,7 @@ def _config(run: RunFolder) -> dict[str, Any]:
     """Returns the configuration, of which data and model are needed."""
     config = run.read_config()
     if reason := mismatch(config, CONFIG):
-        raise ValueError(f"Cannot read {run / 'config.yaml'}: {reason}")
+        raise InputError(f"Cannot read {run / 'config.yaml'}: {reason}")
     return config
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.io.csv_table import read_table
 from pipelines.io.json_shape import MEASURE, MEASURED, NUMBER
 from pipelines.io.run_folder import RunFolder
@@ -67,15 +68,15 @@ def check_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
     """
     names = metrics["class_names"]
     if len(names) < 2 and metrics["task"] == "binary":
-        raise ValueError(f"a binary task has two classes. Received: {', '.join(names)}")
+        raise InputError(f"a binary task has two classes. Received: {', '.join(names)}")
     for decided in (metrics, metrics.get("operating_point", metrics)):
         for name in names:
             if name not in decided["per_class"]:
-                raise ValueError(f"`per_class` must have every class. Received: none for {name}")
+                raise InputError(f"`per_class` must have every class. Received: none for {name}")
         _check_counts(decided, names)
     sureness = metrics.get("calibration") or {}
     if sureness.get("after") and not sureness.get("before"):
-        raise ValueError("`calibration` must have `before` where it has `after`. Received: none")
+        raise InputError("`calibration` must have `before` where it has `after`. Received: none")
     return metrics
 
 
@@ -85,7 +86,7 @@ def _check_counts(decided: dict[str, Any], names: list[str]) -> None:
     else:
         found, edge = [decided.get("confusion_matrix", [])], len(names)
     if any([len(row) for row in matrix] != [edge] * edge for matrix in found):
-        raise ValueError(f"The counts of decisions must be {edge} x {edge}. Received: others")
+        raise InputError(f"The counts of decisions must be {edge} x {edge}. Received: others")
 
 
 def check_localization(found: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def check_localization(found: dict[str, Any]) -> dict[str, Any]:
         ValueError: If it has none.
     """
     if not found["maps"]:
-        raise ValueError("`maps` must have a map. Received: none")
+        raise InputError("`maps` must have a map. Received: none")
     return found
 
 

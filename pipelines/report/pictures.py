@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.explain.figures.planes import planes_through
 
 GROUPS = {
@@ -153,5 +154,5 @@ def _outline(mask: np.ndarray, size: tuple[int, int]) -> tuple[str, ...]:
 def _uri(kind: str, pixels: np.ndarray, options: list[int]) -> str:
     written, data = cv2.imencode(kind, np.ascontiguousarray(pixels), options)
     if not written:
-        raise ValueError(f"An image can be written as {kind}. Received: pixels of shape {pixels.shape}")
+        raise InputError(f"An image can be written as {kind}. Received: pixels of shape {pixels.shape}")
     return f"data:image/{kind[1:]};base64,{base64.b64encode(data.tobytes()).decode()}"

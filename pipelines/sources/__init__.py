@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from medkeras.errors import InputError
 from pipelines.images.records import Records
 from pipelines.sources.dicom.source import open_dicom
 from pipelines.sources.folder import open_folder
@@ -53,13 +54,13 @@ def open_source(
         (20, ('healthy', 'bright', 'dark', 'ring', 'speckled'))
     """
     if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
+        raise InputError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     kind, rest = parse_source(source)
     function, known = KINDS[kind], options_of(source)
     for name, value in options.items():
         if name not in known:
             listed = ", ".join(n for n in known if n not in ("task", "on_error"))
-            raise ValueError(f"A {kind} source takes the options {listed}. Received: {name}={value!r}")
+            raise InputError(f"A {kind} source takes the options {listed}. Received: {name}={value!r}")
     if "on_error" in known:
         options["on_error"] = on_error
     return function(rest, task=task, **options)
@@ -99,10 +100,10 @@ def parse_source(source: str | os.PathLike) -> tuple[str, str]:
     suffix = os.path.splitext(source)[1].lower()
     if os.path.exists(source):
         if suffix not in SUFFIXES:
-            raise ValueError(f"A source file is one of {', '.join(SUFFIXES)}. Received: {source}")
+            raise InputError(f"A source file is one of {', '.join(SUFFIXES)}. Received: {source}")
         return SUFFIXES[suffix], source
     if colon and kind.isidentifier():
-        raise ValueError(f"A source kind is one of {', '.join(KINDS)}. Received: {source!r}")
+        raise InputError(f"A source kind is one of {', '.join(KINDS)}. Received: {source!r}")
     raise FileNotFoundError(
         f"A source is phantom[:name], a .npz, a folder, a .csv or kind:rest. No such path: {source}"
     )

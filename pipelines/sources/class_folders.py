@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -51,9 +53,9 @@ def class_folders(
     files = [path for path in files if _belongs(path, folder, is_image)]
     wrong = next((path for path in files if not is_image(path)), None) if on_error == "raise" else None
     if wrong:
-        raise ValueError(f"Cannot read {os.path.join(folder, wrong)}: not one of {kinds}")
+        raise InputError(f"Cannot read {os.path.join(folder, wrong)}: not one of {kinds}")
     if not any(is_image(path) for path in files):
-        raise ValueError(f"A folder source holds {kinds} files in class folders. Received: {folder}")
+        raise InputError(f"A folder source holds {kinds} files in class folders. Received: {folder}")
     splits, classes = _splits_and_classes(files, folder)
     names = _class_names(splits, classes, folder)
     return ClassFolders(files, splits, np.array([names.index(c) for c in classes], np.int32), tuple(names))
@@ -66,7 +68,7 @@ def _belongs(path: str, folder: str, is_image: Callable[[str], bool]) -> bool:
     if len(parts) > depth:
         return True
     if is_image(path):
-        raise ValueError(f"An image lies in the folder of its class. Received: {os.path.join(folder, path)}")
+        raise InputError(f"An image lies in the folder of its class. Received: {os.path.join(folder, path)}")
     return False
 
 
@@ -77,7 +79,7 @@ def _splits_and_classes(files: list[str], folder: str) -> tuple[list[str], list[
     if not named:
         return [""] * len(files), [path.split("/")[0] for path in files]
     if named != tops:
-        raise ValueError(
+        raise InputError(
             f"Beside {sorted(named)} there are only splits. Received: {folder} with {sorted(tops - named)}"
         )
     parts = [path.split("/") for path in files]
@@ -88,13 +90,13 @@ def _class_names(split: list[str], label: list[str], folder: str) -> list[str]:
     names = sorted({c for s, c in zip(split, label, strict=True) if s in ("", "train")})
     others = sorted(set(label) - set(names))
     if not names:
-        raise ValueError(f"A folder of splits has a train folder with images. Received: {folder}")
+        raise InputError(f"A folder of splits has a train folder with images. Received: {folder}")
     if others:
-        raise ValueError(
+        raise InputError(
             f"Every class of val and test is in train, which has {names}. Received: {folder} with {others}"
         )
     if len(names) < 2:
-        raise ValueError(f"A folder source needs at least two classes with images. Received: {folder} with {names}")
+        raise InputError(f"A folder source needs at least two classes with images. Received: {folder} with {names}")
     return names
 
 
@@ -113,11 +115,11 @@ def patients_in(files: Sequence[str], pattern: str | None) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"`patient_pattern` is no regular expression ({error}). Received: {pattern!r}") from error
+        raise InputError(f"`patient_pattern` is no regular expression ({error}). Received: {pattern!r}") from error
     if compiled.groups != 1:
-        raise ValueError(f"`patient_pattern` must have one group. Received: patient_pattern={pattern!r}")
+        raise InputError(f"`patient_pattern` must have one group. Received: patient_pattern={pattern!r}")
     found = [compiled.search(path) for path in files]
     for path, match in zip(files, found, strict=True):
         if match is None or not match.group(1):
-            raise ValueError(f"`patient_pattern` must match every path. Received: {pattern!r} for {path}")
+            raise InputError(f"`patient_pattern` must match every path. Received: {pattern!r} for {path}")
     return [match.group(1) for match in found]

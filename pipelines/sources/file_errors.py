@@ -4,6 +4,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from medkeras.errors import InputError
+
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
@@ -15,7 +17,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
     Example:
         >>> with naming("scan.nii"):
-        ...     raise ValueError("no header")
+        ...     raise InputError("no header")
         Traceback (most recent call last):
         ...
         ValueError: Cannot read scan.nii: no header
@@ -25,6 +27,6 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"Cannot read {path}: no such file{f': {error}' if not error.errno else ''}") from error
     except OSError as error:
-        raise ValueError(f"Cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"Cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise ValueError(f"Cannot read {path}: {error}") from error
+        raise InputError(f"Cannot read {path}: {error}") from error

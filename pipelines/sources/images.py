@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.images.decode import MAX_PIXELS, read_image, read_shape, read_values
 from pipelines.images.names import IMAGE_SUFFIXES, is_image
 from pipelines.images.records import Records
@@ -78,7 +79,7 @@ def _read_mask(path: str, size: tuple[int, ...], max_pixels: int) -> np.ndarray:
     mask = read_values(path, max_pixels=max_pixels) != 0
     mask = mask.any(axis=2) if mask.ndim == 3 else mask
     if mask.shape != size:
-        raise ValueError(f"Cannot read {path}: a mask has the size of its image, {size}. Received: {mask.shape}")
+        raise InputError(f"Cannot read {path}: a mask has the size of its image, {size}. Received: {mask.shape}")
     return mask
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.version import __version__
 from pipelines.images.records import Records
 
@@ -53,7 +54,7 @@ def open_phantom(
     """
     name = name or "binary"
     if name not in NAMES:
-        raise ValueError(f"A phantom is one of {', '.join(NAMES)}. Received: name={name!r}")
+        raise InputError(f"A phantom is one of {', '.join(NAMES)}. Received: name={name!r}")
     kind, rank = name.removesuffix("3d"), 3 if name.endswith("3d") else 2
     images = (600 if rank == 2 else 240) if images is None else images
     size = (64 if rank == 2 else 32) if size is None else size
@@ -86,13 +87,13 @@ def open_phantom(
 
 def _check_options(images: int, size: int, seed: int, unknown: float, kind: str) -> None:
     if images < 1:
-        raise ValueError(f"`images` must be >= 1. Received: images={images}")
+        raise InputError(f"`images` must be >= 1. Received: images={images}")
     if size < 16:
-        raise ValueError(f"`size` must be >= 16. Received: size={size}")
+        raise InputError(f"`size` must be >= 16. Received: size={size}")
     if seed < 0:
-        raise ValueError(f"`seed` must be >= 0. Received: seed={seed}")
+        raise InputError(f"`seed` must be >= 0. Received: seed={seed}")
     if not 0 <= unknown < 1 or (unknown and kind != "multilabel"):
-        raise ValueError(f"`unknown` must be in [0, 1), and 0 unless multilabel. Received: unknown={unknown}")
+        raise InputError(f"`unknown` must be in [0, 1), and 0 unless multilabel. Received: unknown={unknown}")
 
 
 def _patients(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import secrets
 
+from medkeras.errors import InputError
+
 MIN_SALT = 16
 DIGITS = 16
 
@@ -41,7 +43,7 @@ class Pseudonyms:
         if not isinstance(self.salt, str) or len(self.salt) < MIN_SALT:
             # The salt itself is a secret, so only its length is shown.
             received = f"{len(self.salt)} characters" if isinstance(self.salt, str) else type(self.salt).__name__
-            raise ValueError(f"`salt` must be a text of at least {MIN_SALT} characters. Received: {received}")
+            raise InputError(f"`salt` must be a text of at least {MIN_SALT} characters. Received: {received}")
 
     def __call__(self, identifier: str) -> str:
         """Returns the code of an identifier; spaces around it do not count."""

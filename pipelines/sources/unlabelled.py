@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.images.decode import read_image
@@ -65,7 +66,7 @@ def open_inputs(
     for path in map(pathlib.Path, inputs):
         readers |= _readers(path, options or {})
     if not readers:
-        raise ValueError("There must be an image to read. Received: no input")
+        raise InputError("There must be an image to read. Received: no input")
     names, (read, spacing) = list(readers), zip(*readers.values(), strict=True)
     shape = (len(names), model.num_classes) if is_multilabel(model.task) else (len(names),)
     records = Records(
@@ -87,7 +88,7 @@ def _readers(path: pathlib.Path, options: Mapping[str, Any]) -> dict[str, tuple[
         files = [path / name for name in files_below(str(path)) if _is_input(path / name)]
         if not files:
             kinds = f"{', '.join(IMAGE_SUFFIXES)}, DICOM or a volume"
-            raise ValueError(f"A folder must hold an image ({kinds}). Received: {path}")
+            raise InputError(f"A folder must hold an image ({kinds}). Received: {path}")
         return {str(file): _reader(file, options) for file in files}
     if not path.exists():
         raise FileNotFoundError(f"No such file or folder: {path}")
@@ -130,7 +131,7 @@ def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 def _array_readers(path: pathlib.Path) -> dict[str, tuple[Reader, Spacing]]:
     arrays = read_npz(path, lambda name: name == "images" or name.endswith("_images"))
     if not arrays:
-        raise ValueError(f"Cannot read {path}: it holds no array `images` or `*_images`")
+        raise InputError(f"Cannot read {path}: it holds no array `images` or `*_images`")
     return {
         f"{path}#{key}_{i}": (functools.partial(np.asarray, image), _unknown)
         for key, images in arrays.items()

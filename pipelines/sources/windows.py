@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 WINDOWS: dict[str, tuple[float, float]] = {
     "abdomen": (50, 400),
     "angiography": (200, 600),
@@ -46,7 +48,7 @@ def parse_window(window: str | Sequence[float]) -> tuple[float, float]:
     except (TypeError, ValueError):
         centre, width = np.nan, np.nan
     if not (np.isfinite([centre, width]).all() and width > 0):
-        raise ValueError(
+        raise InputError(
             f"`window` must be one of {', '.join(WINDOWS)}, or a finite centre and a positive width. "
             f"Received: window={window!r}"
         )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 SCHEMES = ("inverse", "sqrt", "effective")
 RESAMPLING = ("oversample", "undersample", "sqrt")
 BETA = 0.999  # After 1 / (1 - BETA) images of a class, another one adds little.
@@ -32,12 +34,12 @@ def class_weights(
         {0: 0.6666666666666666, 1: 2.0}
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"`scheme` must be one of {', '.join(SCHEMES)}. Received: scheme={scheme!r}")
+        raise InputError(f"`scheme` must be one of {', '.join(SCHEMES)}. Received: scheme={scheme!r}")
     if not 0 <= beta < 1:
-        raise ValueError(f"`beta` must be in [0, 1). Received: beta={beta}")
+        raise InputError(f"`beta` must be in [0, 1). Received: beta={beta}")
     counts = np.bincount(labels, minlength=num_classes)
     if len(counts) > num_classes or (counts == 0).any():
-        raise ValueError(f"Each of {num_classes} classes needs an image. Received: counts={counts.tolist()}")
+        raise InputError(f"Each of {num_classes} classes needs an image. Received: counts={counts.tolist()}")
     weights = 1 / {"inverse": counts, "sqrt": np.sqrt(counts), "effective": _effective(counts, beta)}[scheme]
     weights *= counts.sum() / (weights * counts).sum()
     return dict(enumerate(weights.tolist()))
@@ -64,9 +66,9 @@ def resampled_counts(counts: Sequence[int] | np.ndarray, scheme: str) -> list[in
     """
     counts = np.asarray(counts)
     if scheme not in RESAMPLING:
-        raise ValueError(f"`resample` must be one of {', '.join(RESAMPLING)}. Received: resample={scheme!r}")
+        raise InputError(f"`resample` must be one of {', '.join(RESAMPLING)}. Received: resample={scheme!r}")
     if (counts == 0).any():
-        raise ValueError(f"Each class needs an image. Received: counts={counts.tolist()}")
+        raise InputError(f"Each class needs an image. Received: counts={counts.tolist()}")
     if scheme == "sqrt":
         shares = np.sqrt(counts) / np.sqrt(counts).sum()
         return _rounded(shares * counts.sum()).tolist()

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from medkeras.errors import InputError
 from medkeras.tasks import is_multilabel
 from pipelines.images.records import SPLITS, Records
 
@@ -61,7 +62,7 @@ def split_records(
         split[pool] = share_out(records.select(pool), shares, seed)
     for name in SPLITS:
         if not (split == name).any():
-            raise ValueError(
+            raise InputError(
                 f"Every split needs an image of every class. Received: {records.name} with none for {name}"
             )
     splits = {name: records.select(np.flatnonzero(split == name)) for name in SPLITS}
@@ -127,7 +128,7 @@ def label_names(records: Records) -> list[str]:
 
 def _check_fractions(fractions: Sequence[float]) -> dict[str, float]:
     if len(fractions) != len(SPLITS) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(
+        raise InputError(
             "`fractions` must be three positive shares of train, val and test that sum to 1. "
             f"Received: fractions={tuple(fractions)}"
         )
@@ -140,12 +141,12 @@ def _given_splits(records: Records) -> np.ndarray:
     if (split == "").all():
         split[:] = "train"
     for i in np.flatnonzero(~np.isin(split, SPLITS))[:1]:
-        raise ValueError(
+        raise InputError(
             f"A source gives each record a split, one of {', '.join(SPLITS)}, or gives none at all. "
             f"Received: split='{split[i]}' for {records.table['id'][i]}"
         )
     if not (split == "train").any():
-        raise ValueError(f"A source that gives splits must give train. Received: {', '.join(np.unique(split))}")
+        raise InputError(f"A source that gives splits must give train. Received: {', '.join(np.unique(split))}")
     return split
 
 
@@ -165,7 +166,7 @@ def share_out(records: Records, shares: Mapping[str, float], seed: int) -> np.nd
     """
     patients, patient = np.unique(_groups(records), return_inverse=True)
     if len(patients) < len(shares):
-        raise ValueError(f"There must be a patient for each of {', '.join(shares)}. Received: {len(patients)} patients")
+        raise InputError(f"There must be a patient for each of {', '.join(shares)}. Received: {len(patients)} patients")
     counts = _counts_by_patient(records, patient)
     share = np.array(list(shares.values())) / sum(shares.values())
     wanted = share[:, None] * counts.sum(axis=0)
@@ -224,4 +225,4 @@ def check_classes(splits: Mapping[str, Records]) -> None:
         warnings.warn(f"Labels without a positive image in a split: {names}.", stacklevel=3)
         return
     name, found = records.class_names[absent[0]], ", ".join(f"{k} {n[absent[0]]}" for k, n in counts.items())
-    raise ValueError(f"Every split needs an image of every class. Received: class {name!r} with {found}")
+    raise InputError(f"Every split needs an image of every class. Received: class {name!r} with {found}")

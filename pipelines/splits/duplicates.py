@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.images.records import Records
 from pipelines.splits.similarity import BATCH, describe, likeness, thumbnail, turned, turned_descriptions, unit
 
@@ -68,7 +69,7 @@ def find_duplicates(records: Records, *, threshold: float | None = None) -> pd.D
         True
     """
     if threshold is not None and not 0 < threshold <= 1:
-        raise ValueError(f"`threshold` must lie in (0, 1]. Received: threshold={threshold}")
+        raise InputError(f"`threshold` must lie in (0, 1]. Received: threshold={threshold}")
     digests, thumbnails = _read_all(records)
     _, first, which = np.unique(digests, return_index=True, return_inverse=True)
     members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
@@ -97,7 +98,7 @@ def _read_all(records: Records) -> tuple[np.ndarray, np.ndarray]:
             return _digest(image, records.rank), thumbnail(image, rank=records.rank)
         except ValueError as error:
             name = records.table["id"].iloc[index]
-            raise error if name in str(error) else ValueError(f"Cannot use {name}: {error}") from error
+            raise error if name in str(error) else InputError(f"Cannot use {name}: {error}") from error
 
     progress = {"description": "Looking for duplicates", "console": Console(stderr=True), "transient": True}
     with ThreadPoolExecutor(os.cpu_count()) as pool:

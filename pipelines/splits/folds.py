@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.images.records import SPLITS, Records
 from pipelines.splits.by_patient import check_classes, share_out
 
@@ -37,12 +38,12 @@ def fold_records(
         True
     """
     if folds < 2:
-        raise ValueError(f"`folds` must be >= 2. Received: folds={folds}")
+        raise InputError(f"`folds` must be >= 2. Received: folds={folds}")
     if not 0 <= fold < folds:
-        raise ValueError(f"`fold` must be in [0, {folds - 1}]. Received: fold={fold}")
+        raise InputError(f"`fold` must be in [0, {folds - 1}]. Received: fold={fold}")
     rest = 1 - 1 / folds
     if not 0 < val_fraction < rest:
-        raise ValueError(f"`val_fraction` must be in (0, {rest:.2f}). Received: val_fraction={val_fraction}")
+        raise InputError(f"`val_fraction` must be in (0, {rest:.2f}). Received: val_fraction={val_fraction}")
     records = records.select(np.argsort(records.table["id"].to_numpy(dtype=str), kind="stable"))
     part = share_out(records, {str(k): 1 / folds for k in range(folds)}, seed)
     split = np.where(part == str(fold), "test", "train").astype("U16")
@@ -74,13 +75,13 @@ def read_split_file(path: str | os.PathLike) -> pd.Series:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise ValueError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
     if not {"id", "split"} <= set(table):
-        raise ValueError(f"A split file has the columns id and split. Received: {path} with {', '.join(table)}")
+        raise InputError(f"A split file has the columns id and split. Received: {path} with {', '.join(table)}")
     for name in table["id"][table["id"].duplicated()].head(1):
-        raise ValueError(f"An id stands once in a split file. Received: {name} twice in {path}")
+        raise InputError(f"An id stands once in a split file. Received: {name} twice in {path}")
     for name, split in table.loc[~table["split"].isin(SPLITS), ["id", "split"]].head(1).itertuples(index=False):
-        raise ValueError(f"A split is one of {', '.join(SPLITS)}. Received: {split!r} for {name} in {path}")
+        raise InputError(f"A split is one of {', '.join(SPLITS)}. Received: {split!r} for {name} in {path}")
     return table.set_index("id")["split"]
 
 
@@ -105,7 +106,7 @@ def apply_split(records: Records, splits: pd.Series) -> dict[str, Records]:
     for what, names in (("record", ids[~ids.isin(splits.index)]), ("name", splits.index[~splits.index.isin(ids)])):
         if len(names):
             rule = "Every record is named in the split file" if what == "record" else "Every name is a record's"
-            raise ValueError(f"{rule}. Received: {list(names)[0]} and {len(names) - 1} more without, {records.name}")
+            raise InputError(f"{rule}. Received: {list(names)[0]} and {len(names) - 1} more without, {records.name}")
     records = records.select(np.argsort(ids.to_numpy(dtype=str), kind="stable"))
     return _parted(records, splits.loc[records.table["id"]].to_numpy(dtype=str))
 
@@ -113,7 +114,7 @@ def apply_split(records: Records, splits: pd.Series) -> dict[str, Records]:
 def _parted(records: Records, split: np.ndarray) -> Mapping[str, Records]:
     missing = [name for name in SPLITS if not (split == name).any()]
     if missing:
-        raise ValueError(f"There must be images in every split. Received: {records.name} without {', '.join(missing)}")
+        raise InputError(f"There must be images in every split. Received: {records.name} without {', '.join(missing)}")
     splits = {name: records.select(np.flatnonzero(split == name)) for name in SPLITS}
     check_classes(splits)
     return splits

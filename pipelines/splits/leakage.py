@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.images.records import SPLITS, Records
 from pipelines.splits.by_patient import label_names
 
@@ -13,7 +14,7 @@ POLICIES = ("stop", "warn", "off")
 COLUMNS = ("kind", "split_a", "id_a", "label_a", "split_b", "id_b", "label_b", "distance")
 
 
-class LeakError(ValueError):
+class LeakError(InputError):
     """Splits share a patient, an image or a copy of one.
 
     Attributes:
@@ -107,7 +108,7 @@ def check_policy(policy: str) -> None:
         >>> check_policy("warn")
     """
     if policy not in POLICIES:
-        raise ValueError(f"`leakage` must be one of {', '.join(POLICIES)}. Received: leakage={policy!r}")
+        raise InputError(f"`leakage` must be one of {', '.join(POLICIES)}. Received: leakage={policy!r}")
 
 
 def summary(leaks: pd.DataFrame) -> str:

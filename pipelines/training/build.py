@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from medkeras import losses, models, tasks
 from medkeras.backend.rematerialization import rematerialize
+from medkeras.errors import InputError
 from medkeras.metrics import default_metrics
 from medkeras.models.dualattendmed.training import AttentionTraining
 from pipelines.distribution.batch_norm import average_statistics, synchronise_norms
@@ -59,7 +60,7 @@ def build_training(
             jit_compile=_is_compiled(config, distribution),
         )
     if config.jit == "on" and not training.jit_compile:
-        raise ValueError("Some layer of the model has no compiled form. Received: jit='on'")
+        raise InputError("Some layer of the model has no compiled form. Received: jit='on'")
     if config.jit == "on" and distribution.is_distributed:
         compile_replicas(training)
     return (join(training) if distribution.is_distributed else training), model
@@ -70,12 +71,12 @@ def _check_replicated(config: TrainConfig, distribution: Distribution) -> None:
     if distribution.replicas == 1:
         return
     if config.jit == "on" and config.sync_batch_norm:
-        raise ValueError(
+        raise InputError(
             "Norms that are synchronised in the forward pass have no compiled form. "
             f"Received: jit='on' and sync_batch_norm=True with {distribution.replicas} replicas"
         )
     if config.accumulate > 1:
-        raise ValueError(
+        raise InputError(
             "Gradients are accumulated on one device alone; on several, take a larger `batch_size`. "
             f"Received: accumulate={config.accumulate} with {distribution.replicas} replicas"
         )
@@ -100,9 +101,9 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
     info = data.info
     rank = len(models.preset(config.model).input_shape) - 1
     if rank != len(info.image_shape) - 1:
-        raise ValueError(f"{config.model} takes {rank}D images. Received: {info.name} with shape {info.image_shape}")
+        raise InputError(f"{config.model} takes {rank}D images. Received: {info.name} with shape {info.image_shape}")
     if config.monitor == "accuracy" and tasks.is_multilabel(info.task):
-        raise ValueError("A multilabel task is monitored by auc or loss. Received: monitor='accuracy'")
+        raise InputError("A multilabel task is monitored by auc or loss. Received: monitor='accuracy'")
     arguments = {
         "input_shape": info.image_shape,
         "num_classes": info.num_classes,
@@ -110,10 +111,10 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
         "class_names": info.class_names,
     }
     for name in arguments.keys() & config.model_options.keys():
-        raise ValueError(f"What follows from the data is no option. Received: {name}={config.model_options[name]!r}")
+        raise InputError(f"What follows from the data is no option. Received: {name}={config.model_options[name]!r}")
     model = models.create(config.model, **arguments, **config.model_options)
     if config.pretrained is not None and not hasattr(model, "load_backbone"):
-        raise ValueError(
+        raise InputError(
             f"Pretrained weights are for models with a backbone. Received: {config.model}, "
             f"pretrained={config.pretrained!r}"
         )
@@ -122,27 +123,27 @@ def build_model(config: TrainConfig, data: Splits) -> models.ImageClassifier:
 
 def _attention_training(config: TrainConfig, model: models.ImageClassifier) -> AttentionTraining:
     if not hasattr(model, "internals"):
-        raise ValueError(
+        raise InputError(
             f"Training by attention is for models that show their attention maps. Received: {config.model}"
         )
     options = {name: value for name, value in config.training_options.items() if name != "mask"}
     known = set(inspect.signature(AttentionTraining).parameters) - {"classifier", "seed"}
     for name in options.keys() - known:
-        raise ValueError(f"An option of the training is one of {', '.join(sorted(known | {'mask'}))}. Received: {name}")
+        raise InputError(f"An option of the training is one of {', '.join(sorted(known | {'mask'}))}. Received: {name}")
     try:
         return AttentionTraining(model, seed=config.seed, **options)
     except TypeError as error:
-        raise ValueError(f"An option of the training is of another type. Received: {options}, {error}") from error
+        raise InputError(f"An option of the training is of another type. Received: {options}, {error}") from error
 
 
 def _loss(config: TrainConfig, data: Splits) -> keras.losses.Loss:
     multilabel = tasks.is_multilabel(data.info.task)
     if multilabel and config.balance not in ("none", "class-weights"):
-        raise ValueError(f"A multilabel task is balanced by class-weights. Received: balance={config.balance!r}")
+        raise InputError(f"A multilabel task is balanced by class-weights. Received: balance={config.balance!r}")
     balanced = multilabel and config.balance == "class-weights"
     if config.loss == "focal":
         if balanced:
-            raise ValueError("The multilabel focal loss takes no weights. Received: balance='class-weights'")
+            raise InputError("The multilabel focal loss takes no weights. Received: balance='class-weights'")
         return losses.BinaryFocalLoss() if multilabel else losses.FocalLoss()
     if balanced:
         return losses.MaskedBinaryCrossentropy(positive_weights=positive_weights(train_labels(data)))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.io.checksums import what_is_wrong, write_checksums
 from pipelines.io.run_folder import RunFolder, atomic_path
 
@@ -84,9 +85,9 @@ class Progress:
         """
         key, row = f"val_{monitor}", {k: float(v) for k, v in measures.items()}
         if key not in row:
-            raise ValueError(f"A monitored measure is one of {sorted(row)}. Received: monitor={monitor!r}")
+            raise InputError(f"A monitored measure is one of {sorted(row)}. Received: monitor={monitor!r}")
         if not math.isfinite(row.get("loss", 0.0)):
-            raise ValueError(
+            raise InputError(
                 f"The loss must stay finite; a lower learning rate may help. Received: loss={row['loss']} in "
                 f"epoch {self.epoch + 1}"
             )
@@ -143,7 +144,7 @@ class Checkpoints:
             found.append(f"{newest}: {wrong}")
         aside = sorted(str(path) for path in self.folder.glob(f"{BROKEN}*"))
         if aside and newest is None:
-            raise ValueError(
+            raise InputError(
                 f"A training goes on from a whole checkpoint; without {self.folder} it begins anew. "
                 f"Received: {'; '.join(found or aside)}"
             )
@@ -226,7 +227,7 @@ class Checkpoints:
         with np.load(self.newest() / name) as saved:
             values = [saved[key] for key in saved.files]
         if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
-            raise ValueError(f"The checkpoint must be of the same model. Received: {self.newest()}")
+            raise InputError(f"The checkpoint must be of the same model. Received: {self.newest()}")
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 

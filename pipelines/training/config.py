@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.io.csv_table import read_table
 from pipelines.io.run_folder import RunFolder
 from pipelines.preprocess.names import name_of, parse
@@ -252,27 +253,27 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(
+                raise InputError(
                     f"`{name}` must be one of {', '.join(choices)}. Received: {name}={getattr(self, name)!r}"
                 )
         for name in ("epochs", "batch_size", "patience", "step_epochs", "accumulate", "save_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1. Received: {name}={getattr(self, name)}")
+                raise InputError(f"`{name}` must be >= 1. Received: {name}={getattr(self, name)}")
         for name, (rule, holds) in RULES.items():
             value = getattr(self, name)
             if value is not None and not holds(value):
-                raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
+                raise InputError(f"`{name}` must be {rule}. Received: {name}={value}")
         if self.gpus is not None and self.gpus < 0:
-            raise ValueError(f"`gpus` must be >= 0. Received: gpus={self.gpus}")
+            raise InputError(f"`gpus` must be >= 0. Received: gpus={self.gpus}")
         if self.warm_up is not None and self.warm_up > self.epochs:
-            raise ValueError(f"`warm_up` must be <= epochs={self.epochs}. Received: warm_up={self.warm_up}")
+            raise InputError(f"`warm_up` must be <= epochs={self.epochs}. Received: warm_up={self.warm_up}")
         for name in self.source_options:
             if name == "seed" or name in vars(self):
-                raise ValueError(f"`source_options` are those of the source alone. Received: {name}")
+                raise InputError(f"`source_options` are those of the source alone. Received: {name}")
         if self.training == "plain" and self.training_options:
-            raise ValueError(f"A plain training has no options. Received: training_options={self.training_options}")
+            raise InputError(f"A plain training has no options. Received: training_options={self.training_options}")
         if not isinstance(self.training_options.get("mask", False), bool):
-            raise ValueError(f"`mask` must be true or false. Received: mask={self.training_options['mask']!r}")
+            raise InputError(f"`mask` must be true or false. Received: mask={self.training_options['mask']!r}")
         for name in ("data", "split_file", "cache", "pretrained"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _absolute(getattr(self, name), always=name == "cache"))
@@ -323,12 +324,12 @@ class TrainConfig:
         known = {field.name for field in dataclasses.fields(cls)} - {"run"}
         if not isinstance(values, dict) or (set(values) ^ known) - set(LATER) or not set(values) <= known:
             wrong = sorted((set(values) ^ known) - set(LATER)) if isinstance(values, dict) else values
-            raise ValueError(f"A config.yaml holds every field of a run. Received: {run / 'config.yaml'}, {wrong}")
+            raise InputError(f"A config.yaml holds every field of a run. Received: {run / 'config.yaml'}, {wrong}")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             return cls(run=str(run.path), **values)
         except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"Cannot read {run / 'config.yaml'}: {error}") from error
+            raise InputError(f"Cannot read {run / 'config.yaml'}: {error}") from error
 
     def check_continues(self, earlier: "TrainConfig") -> None:
         """Checks that this configuration continues an earlier one: only `epochs` may differ, and only grow.
@@ -342,7 +343,7 @@ class TrainConfig:
             different.append("epochs")
         if different:
             values = ", ".join(f"{k}={mine[k]!r} (was {theirs[k]!r})" for k in different)
-            raise ValueError(
+            raise InputError(
                 f"{self.run} holds a run of another configuration; only epochs may grow. Received: {values}"
             )
 
@@ -407,7 +408,7 @@ def load_splits(config: TrainConfig) -> "dict[str, Records]":
     try:
         splits = apply_split(records, read_split_file(path))
     except ValueError as error:
-        raise ValueError(f"The data of a run must stay as in {path}. {error}") from error
+        raise InputError(f"The data of a run must stay as in {path}. {error}") from error
     check_same_splits(run, splits)
     return splits
 
@@ -450,7 +451,7 @@ def check_same_splits(run: RunFolder, splits: "Mapping[str, Records]") -> None:
 
     path = run / "splits.csv"
     if path.is_file() and path.read_text() != manifest(splits).to_csv(index=False):
-        raise ValueError(f"The data of a run must stay as in {path}. Received: other records in {splits['train'].name}")
+        raise InputError(f"The data of a run must stay as in {path}. Received: other records in {splits['train'].name}")
 
 
 def _plain(value: Any) -> Any:

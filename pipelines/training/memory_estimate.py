@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from medkeras.errors import InputError
+
 # Operations whose result is their input, or no tensor of the image's size.
 FREE = {"Const", "Placeholder", "ReadVariableOp", "Identity", "Reshape", "ExpandDims", "Squeeze", "Shape", "NoOp"}
 CGROUP = pathlib.Path("/sys/fs/cgroup")  # Of the second version, as containers have it.
@@ -75,7 +77,7 @@ def estimate_memory(
         (220, 220, 0, 160)
     """
     if _operations(model) is None:
-        raise ValueError(f"Memory is estimated from the graph of a functional model. Received: {model.name}")
+        raise InputError(f"Memory is estimated from the graph of a functional model. Received: {model.name}")
     known: dict[Any, int] = {}
     return MemoryEstimate(
         weights=_bytes_of(model.variables),

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from medkeras.errors import InputError
 from pipelines.training.config import TrainConfig
 from pipelines.training.learning_rate import learning_rates
 from pipelines.training.weight_averaging import Averaging
@@ -130,7 +131,7 @@ def build_optimizer(config: TrainConfig, model: keras.Model, *, steps_per_epoch:
     """
     rates = learning_rates(config, steps_per_epoch)
     if config.accumulate > steps_per_epoch:
-        raise ValueError(
+        raise InputError(
             f"`accumulate` must be at most the steps of an epoch, {steps_per_epoch}. "
             f"Received: accumulate={config.accumulate}"
         )

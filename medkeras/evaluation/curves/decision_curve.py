@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_scores
 
 
@@ -67,10 +68,10 @@ def decision_curve(positive: Any, scores: Any, *, thresholds: Any = None) -> Dec
     positive, scores = check_scores(positive, scores)
     thresholds = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     if thresholds.ndim != 1 or not ((thresholds > 0) & (thresholds < 1)).all():
-        raise ValueError(f"`thresholds` must be a list in (0, 1). Received: thresholds={thresholds.tolist()}")
+        raise InputError(f"`thresholds` must be a list in (0, 1). Received: thresholds={thresholds.tolist()}")
     outside = (scores < 0) | (scores > 1)
     if outside.any():
-        raise ValueError(f"Net benefit is of probabilities, in [0, 1]. Received: scores={scores[outside][0]}")
+        raise InputError(f"Net benefit is of probabilities, in [0, 1]. Received: scores={scores[outside][0]}")
     if not len(scores):
         empty = np.full(len(thresholds), np.nan)
         return DecisionCurve(thresholds, empty, empty, np.nan)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_level, check_scores
 from medkeras.evaluation.statistics.bootstrap import resamples
 
@@ -157,7 +158,7 @@ def curve_band(
     """
     check_level(level)
     if repeats < 1:
-        raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats}")
+        raise InputError(f"`repeats` must be at least 1. Received: repeats={repeats}")
     positive, scores = check_scores(positive, scores)
     rows = resamples(len(positive), groups=groups, repeats=repeats, seed=seed)
     draws = np.array([curve(positive[r], scores[r]) for r in rows])
@@ -174,7 +175,7 @@ def _sorted(positive: Any, scores: Any, bound: Any, name: str, *, of: int) -> tu
     positive, scores = check_scores(positive, scores)
     bound = np.asarray(bound, dtype=np.float64)
     if not ((bound >= 0) & (bound <= 1)).all():
-        raise ValueError(f"`{name}` must lie in [0, 1]. Received: {name}={bound.tolist()}")
+        raise InputError(f"`{name}` must lie in [0, 1]. Received: {name}={bound.tolist()}")
     positives, negatives = np.sort(scores[positive]), np.sort(scores[~positive])
     # 0.9 of 10 images is 9 of them, whatever the rounding.
     needed = np.ceil(bound * len((negatives, positives)[of]) - 1e-9).astype(int)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_predictions, group_index
 from medkeras.evaluation.measures import Measure, named_measure
 from medkeras.tasks import default_task
@@ -158,7 +159,7 @@ def bootstrap_all(
     arrays = [np.asarray(array) for array in arrays]
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) != 1 or not lengths[0]:
-        raise ValueError(f"`arrays` must be of one length, at least 1. Received: lengths {lengths}")
+        raise InputError(f"`arrays` must be of one length, at least 1. Received: lengths {lengths}")
     values = measures(*arrays)
     rows = resamples(lengths[0], groups=groups, repeats=repeats, seed=seed)
     draws = [list(measures(*(array[r] for array in arrays)).values()) for r in rows]
@@ -173,7 +174,7 @@ def _prepare(
     if callable(measure):
         for array in probabilities:
             if len(array) != len(labels):
-                raise ValueError(
+                raise InputError(
                     "Labels and probabilities must have equal lengths. "
                     f"Received: {len(labels)} labels, {len(array)} probabilities"
                 )
@@ -201,7 +202,7 @@ def _interval_of(value: float, draws: np.ndarray, level: float) -> Interval:
 
 def _check_draws(repeats: int, level: float) -> None:
     if repeats < 1 or not 0 < level < 1:
-        raise ValueError(f"`repeats` must be >= 1 and `level` in (0, 1). Received: repeats={repeats}, level={level}")
+        raise InputError(f"`repeats` must be >= 1 and `level` in (0, 1). Received: repeats={repeats}, level={level}")
 
 
 def resamples(count: int, *, groups: Any = None, repeats: int = 1000, seed: int = 0) -> Iterator[np.ndarray]:

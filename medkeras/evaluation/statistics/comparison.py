@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.calibration import brier_score
 from medkeras.evaluation.checks import check_class_names, check_decisions, check_predictions, group_index
 from medkeras.evaluation.classification import measure_decisions
@@ -60,7 +61,7 @@ def mcnemar(first_is_right: Any, second_is_right: Any, *, groups: Any = None) ->
     """
     first, second = np.asarray(first_is_right, dtype=bool), np.asarray(second_is_right, dtype=bool)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"Both models decide the same images. Received: shapes {first.shape} and {second.shape}")
+        raise InputError(f"Both models decide the same images. Received: shapes {first.shape} and {second.shape}")
     better, worse = int((first & ~second).sum()), int((second & ~first).sum())
     group = np.arange(len(first)) if groups is None else group_index(groups, len(first))
     if len(first) == 0 or group.max() + 1 == len(first):
@@ -140,7 +141,7 @@ def compare(
     labels, first = check_predictions(labels, first, task=task)
     _, second = check_predictions(labels, second, task=task)
     if first.shape != second.shape:
-        raise ValueError(f"Both models have the same classes. Received: shapes {first.shape} and {second.shape}")
+        raise InputError(f"Both models have the same classes. Received: shapes {first.shape} and {second.shape}")
     names = check_class_names(class_names, num_classes=first.shape[1])
     if decisions is None:
         point = OperatingPoint.default(task, len(names))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.checks import check_level, group_index
 from medkeras.evaluation.statistics.bootstrap import Interval
 
@@ -39,9 +40,9 @@ def proportion_interval(hits: float, count: float, *, method: str = "wilson", le
     """
     check_level(level)
     if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
+        raise InputError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
     if not 0 <= hits <= count < np.inf:
-        raise ValueError(f"`hits` must lie from 0 to `count`. Received: hits={hits}, count={count}")
+        raise InputError(f"`hits` must lie from 0 to `count`. Received: hits={hits}, count={count}")
     if count == 0:
         return Interval(np.nan, np.nan, np.nan)
     ends = _wilson(hits, count, level) if method == "wilson" else _exact(hits, count, level)

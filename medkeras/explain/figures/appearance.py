@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Appearance:
@@ -29,11 +31,11 @@ class Appearance:
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
-            raise ValueError(f"`opacity` must be from 0 to 1. Received: opacity={self.opacity}")
+            raise InputError(f"`opacity` must be from 0 to 1. Received: opacity={self.opacity}")
         if not all(0 < level < 1 for level in self.contours):
-            raise ValueError(f"`contours` must be above 0 and below 1. Received: contours={self.contours}")
+            raise InputError(f"`contours` must be above 0 and below 1. Received: contours={self.contours}")
         if self.spacing is not None and not (np.isfinite(self.spacing).all() and min(self.spacing) > 0):
-            raise ValueError(f"`spacing` must be above 0. Received: spacing={self.spacing}")
+            raise InputError(f"`spacing` must be above 0. Received: spacing={self.spacing}")
 
     def spacing_of(self, rank: int) -> tuple[float, ...]:
         """Returns the spacing of images with so many axes.
@@ -43,5 +45,5 @@ class Appearance:
         """
         spacing = (1.0,) * rank if self.spacing is None else tuple(map(float, self.spacing))
         if len(spacing) != rank:
-            raise ValueError(f"`spacing` must be one number for each of {rank} axes. Received: spacing={self.spacing}")
+            raise InputError(f"`spacing` must be one number for each of {rank} axes. Received: spacing={self.spacing}")
         return spacing

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.figures.appearance import Appearance
 from medkeras.explain.figures.planes import Plane, planes_through, relative_heights
 
@@ -153,16 +154,16 @@ def _check_rows(
 ) -> None:
     """Checks that there are maps, and that maps, names and masks are of the images of shape `(batch, *image grid)`."""
     if not maps:
-        raise ValueError("There must be a map to draw. Received: no map")
+        raise InputError("There must be a map to draw. Received: no map")
     for title, found in maps.items():
         if tuple(found) != shape:
-            raise ValueError(f"Maps must be of shape {shape}. Received: {title} of shape {tuple(found)}")
+            raise InputError(f"Maps must be of shape {shape}. Received: {title} of shape {tuple(found)}")
     for name, given in (("names", names), ("masks", masks)):
         if len(given) != shape[0]:
-            raise ValueError(f"`{name}` must be one per image, {shape[0]}. Received: {len(given)} {name}")
+            raise InputError(f"`{name}` must be one per image, {shape[0]}. Received: {len(given)} {name}")
     for mask in masks:
         if mask is not None and mask.shape != shape[1:]:
-            raise ValueError(f"A mask must be of the image grid {shape[1:]}. Received: mask of shape {mask.shape}")
+            raise InputError(f"A mask must be of the image grid {shape[1:]}. Received: mask of shape {mask.shape}")
 
 
 def figure_of(rows: Sequence[Row], shape: Sequence[int], appearance: Appearance) -> "Figure":

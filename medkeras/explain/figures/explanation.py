@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.explanation import Explanation
 from medkeras.explain.figures.appearance import Appearance
 from medkeras.explain.figures.drawing import Panel, displayable, figure_of, note, outline, overlay
@@ -73,11 +74,11 @@ def explanation_figure(
 def _check(explanation: Explanation, **values: Sequence[Any] | None) -> None:
     for name, given in values.items():
         if given is not None and len(given) != len(explanation):
-            raise ValueError(f"`{name}` must be one per image, {len(explanation)}. Received: {len(given)} {name}")
+            raise InputError(f"`{name}` must be one per image, {len(explanation)}. Received: {len(given)} {name}")
     grid = explanation.images.shape[1:-1]
     for mask in values["masks"] or ():
         if mask is not None and mask.shape != grid:
-            raise ValueError(f"A mask must be of the image grid {grid}. Received: mask of shape {mask.shape}")
+            raise InputError(f"A mask must be of the image grid {grid}. Received: mask of shape {mask.shape}")
 
 
 def _point(explanation: Explanation, i: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.figures.planes import Plane, planes_through, relative_heights
 from medkeras.explain.receptive_field import centre_of_mass, field_radius
 
@@ -34,7 +35,7 @@ def receptive_field_figure(fields: Mapping[str, np.ndarray]) -> "Figure":
     from matplotlib.figure import Figure
 
     if not fields:
-        raise ValueError("There must be a receptive field to draw. Received: fields={}")
+        raise InputError("There must be a receptive field to draw. Received: fields={}")
     grid = next(iter(fields.values())).shape
     planes = [planes_through(grid, centre_of_mass(field)) for field in fields.values()]
     heights = relative_heights(planes[0], grid)

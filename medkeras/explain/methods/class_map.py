@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from medkeras.backend.gradients import compiled, input_gradient
+from medkeras.errors import InputError
 from medkeras.explain.methods.feature_maps import image_batches, maps_on_image, to_numpy
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
@@ -196,7 +197,7 @@ def class_targets(target: Any, count: int, classes: int) -> np.ndarray:
     targets = np.asarray(target)
     fits = targets.dtype.kind in "iu" and targets.shape in ((), (count,))
     if not fits or targets.min(initial=0) < 0 or targets.max(initial=0) >= classes:
-        raise ValueError(
+        raise InputError(
             f"`target` must be None, a class from 0 to {classes - 1}, or one per image. Received: target={target}"
         )
     return np.broadcast_to(targets, (count,)).astype(np.int32)

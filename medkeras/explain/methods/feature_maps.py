@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import sample_axes
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
@@ -128,7 +129,7 @@ def image_batches(model: ImageClassifier, images: Any) -> Iterator[np.ndarray]:
     """
     images = np.asarray(images, np.float32)
     if images.shape[1:] != model.image_shape or not len(images):
-        raise ValueError(
+        raise InputError(
             f"`images` must be (batch, {', '.join(map(str, model.image_shape))}). "
             f"Received: images of shape {images.shape}"
         )

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from medkeras.backend.gradients import compiled, input_gradient
+from medkeras.errors import InputError
 from medkeras.explain.methods.class_map import class_targets, one_hot_targets
 from medkeras.explain.methods.feature_maps import BATCH, image_batches, to_numpy
 from medkeras.models import ImageClassifier
@@ -46,7 +47,7 @@ def integrated_gradients(
         (1, 32, 32)
     """
     if steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: steps={steps}")
+        raise InputError(f"`steps` must be at least 1. Received: steps={steps}")
     start = baseline_image(model, baseline)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     places = ((nodes + 1) / 2).reshape(-1, *[1] * len(model.image_shape))
@@ -98,7 +99,7 @@ def smooth_grad(
         (1, 32, 32)
     """
     if samples < 1 or not 0 <= noise < np.inf:
-        raise ValueError(
+        raise InputError(
             f"`samples` must be at least 1, and `noise` at least 0. Received: samples={samples}, noise={noise}"
         )
     drawn = noise * np.random.default_rng(seed).standard_normal((samples, *model.image_shape), np.float32)
@@ -129,7 +130,7 @@ def baseline_image(model: ImageClassifier, baseline: Any) -> np.ndarray:
     shape = model.image_shape
     fits = values.shape in ((), shape[-1:], shape)
     if not fits or not np.isfinite(values).all():
-        raise ValueError(
+        raise InputError(
             f"`baseline` must be a finite number, {shape[-1]} of them, or an image {shape}. "
             f"Received: baseline of shape {values.shape}"
         )

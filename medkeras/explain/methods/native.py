@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.methods.feature_maps import activations, maps_on_image
 from medkeras.models import ImageClassifier
 
@@ -36,7 +37,7 @@ def native_attention(model: ImageClassifier, images: Any) -> np.ndarray:
     """
     names = attention_points(model)
     if not names:
-        raise ValueError(
+        raise InputError(
             f"`{model.name}` has no attention of its own. Received: explain points {sorted(model.explain_points)}"
         )
     maps = activations(model, images, *names)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.methods.feature_maps import BATCH
 from medkeras.explain.methods.input_gradients import baseline_image, logits_of, most_probable
 from medkeras.models import ImageClassifier
@@ -107,7 +108,7 @@ def _sizes(grid: tuple[int, ...], patch: Any, stride: Any) -> tuple[tuple[int, .
     size = _per_axis([-(-n // 8) for n in grid] if patch is None else patch, len(grid))
     step = size if stride is None else _per_axis(stride, len(grid))
     if not all(1 <= d <= s <= n for n, s, d in zip(grid, size, step, strict=True)):
-        raise ValueError(
+        raise InputError(
             f"`patch` must be from 1 to the image's {grid}, and `stride` from 1 to the patch, whole pixels. "
             f"Received: patch={patch}, stride={stride}"
         )

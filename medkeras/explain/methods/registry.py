@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain.methods.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
 from medkeras.explain.methods.feature_maps import maps_on_image
 from medkeras.explain.methods.input_gradients import integrated_gradients, smooth_grad
@@ -62,13 +63,13 @@ def explanation_maps(
     if chosen.has_target:
         options["target"] = target
     elif target is not None:
-        raise ValueError(f"`{method}` is of no class. Received: target={target}")
+        raise InputError(f"`{method}` is of no class. Received: target={target}")
     try:
         return chosen.maps(model, images, **options)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        raise ValueError(f"`{method}` has no such option. Received: {', '.join(options)}") from error
+        raise InputError(f"`{method}` has no such option. Received: {', '.join(options)}") from error
 
 
 def methods_of(model: ImageClassifier) -> list[str]:
@@ -97,9 +98,9 @@ def check_method(model: ImageClassifier, method: str) -> None:
     """
     if method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, n=1) or METHODS
-        raise ValueError(f"There is no such method; perhaps {', '.join(near)}. Received: method={method!r}")
+        raise InputError(f"There is no such method; perhaps {', '.join(near)}. Received: method={method!r}")
     if not METHODS[method].applies(model):
-        raise ValueError(f"`{model.name}` is explained by {', '.join(methods_of(model))}. Received: method={method!r}")
+        raise InputError(f"`{model.name}` is explained by {', '.join(methods_of(model))}. Received: method={method!r}")
 
 
 def _has_features(model: ImageClassifier) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from medkeras.backend.gradients import compiled, input_gradient
+from medkeras.errors import InputError
 from medkeras.explain.methods.class_map import one_hot_targets
 from medkeras.explain.methods.feature_maps import activations, image_batches, to_numpy
 from medkeras.explain.methods.input_gradients import most_probable
@@ -40,7 +41,7 @@ def attention_maps(model: ViT, images: Any, *, block: int | None = None) -> np.n
     model = transformer_of(model)
     block = model.depth if block is None else block
     if not 1 <= block <= model.depth:
-        raise ValueError(f"`block` must be from 1 to {model.depth}. Received: block={block}")
+        raise InputError(f"`block` must be from 1 to {model.depth}. Received: block={block}")
     name = f"attention_{block}"
     return np.moveaxis(activations(model, images, name)[name], -1, 1)
 
@@ -75,7 +76,7 @@ def attention_rollout(model: ViT, images: Any, *, mode: str = "default") -> np.n
     """
     model = transformer_of(model)
     if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {', '.join(MODES)}. Received: mode={mode!r}")
+        raise InputError(f"`mode` must be one of {', '.join(MODES)}. Received: mode={mode!r}")
     if mode == "default":
         return activations(model, images, "attention")["attention"][..., 0]
     attentions = keras.Model(model.input, list(model.attentions))
@@ -134,7 +135,7 @@ def transformer_of(model: Any) -> ViT:
     while isinstance(inner, ImageClassifier) and not isinstance(inner, ViT):
         inner = getattr(inner, "classifier", None)
     if not isinstance(inner, ViT):
-        raise ValueError(f"Attention between patches is what a ViT has. Received: model={type(model).__name__}")
+        raise InputError(f"Attention between patches is what a ViT has. Received: model={type(model).__name__}")
     return inner
 
 

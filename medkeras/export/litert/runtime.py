@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.export.batches import batches
 from medkeras.export.inference import INPUT, SIGNATURE
 
@@ -46,12 +47,12 @@ def load_interpreter(path: str | os.PathLike, *, threads: int | None = None) -> 
         from tensorflow.lite import Interpreter
 
     if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"`threads` must be an integer >= 1. Received: threads={threads}")
+        raise InputError(f"`threads` must be an integer >= 1. Received: threads={threads}")
     content = read_litert(path)
     try:
         return Interpreter(model_content=content, num_threads=threads)
     except ValueError as error:
-        raise ValueError(f"The LiteRT file is damaged. Received: {path}") from error
+        raise InputError(f"The LiteRT file is damaged. Received: {path}") from error
 
 
 def read_litert(path: str | os.PathLike) -> bytes:
@@ -86,7 +87,7 @@ def read_litert(path: str | os.PathLike) -> bytes:
         raise FileNotFoundError(f"There is no such LiteRT file. Received: {path}")
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
-        raise ValueError(f"This is not a LiteRT file. Received: {path}")
+        raise InputError(f"This is not a LiteRT file. Received: {path}")
     return content
 
 
@@ -119,7 +120,7 @@ class LiteRTModel:
         self.labels = _read_labels(path)
         self.signatures = tuple(sorted(self._interpreter.get_signature_list(), key=lambda name: name != SIGNATURE))
         if SIGNATURE not in self.signatures:
-            raise ValueError(f"The file must have the signature {SIGNATURE!r}. Received: {path}")
+            raise InputError(f"The file must have the signature {SIGNATURE!r}. Received: {path}")
         self._runners: dict[str, Any] = {}
         run = self._runner(SIGNATURE)
         self.image_shape = tuple(int(n) for n in run.get_input_details()[INPUT]["shape"][1:])
@@ -147,7 +148,7 @@ class LiteRTModel:
 
     def _runner(self, signature: str) -> Any:
         if signature not in self.signatures:
-            raise ValueError(
+            raise InputError(
                 f"A signature of this file is one of {', '.join(self.signatures)}. Received: signature={signature!r}"
             )
         if signature not in self._runners:
@@ -162,4 +163,4 @@ def _read_labels(path: str | os.PathLike) -> dict[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             return json.loads(archive.read(LABELS)) if LABELS in archive.namelist() else None
     except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"The {LABELS} in a LiteRT file is damaged. Received: {path}") from error
+        raise InputError(f"The {LABELS} in a LiteRT file is damaged. Received: {path}") from error

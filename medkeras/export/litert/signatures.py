@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from medkeras.errors import InputError
 from medkeras.export.inference import EXPLAIN, INPUT, SIGNATURE, float32_model, inference_function
 from medkeras.export.saved_model.explaining import attention_function, has_attention
 from medkeras.export.saved_model.functions import image_spec, new_folder, write_functions
@@ -104,11 +105,11 @@ def read_signatures(saved: str | os.PathLike) -> Mapping[str, Any]:
 
     path = pathlib.Path(saved) / "saved_model.pb"
     if not path.is_file():
-        raise ValueError(f"A SavedModel is a folder with saved_model.pb. Received: {os.fspath(saved)}")
+        raise InputError(f"A SavedModel is a folder with saved_model.pb. Received: {os.fspath(saved)}")
     try:
         graphs = saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs
     except DecodeError as error:
-        raise ValueError(f"This is not a SavedModel, or a damaged one. Received: {path}") from error
+        raise InputError(f"This is not a SavedModel, or a damaged one. Received: {path}") from error
     if not graphs or SIGNATURE not in graphs[0].signature_def:
-        raise ValueError(f"The SavedModel must have the signature {SIGNATURE!r}. Received: {path}")
+        raise InputError(f"The SavedModel must have the signature {SIGNATURE!r}. Received: {path}")
     return graphs[0].signature_def

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.export.batches import model_images
 from medkeras.export.inference import INPUT
 from medkeras.export.litert.runtime import LABELS, read_litert
@@ -74,11 +75,11 @@ def export_litert(
 
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
-        raise ValueError(f"A LiteRT file ends in .tflite. Received: path={str(path)!r}")
+        raise InputError(f"A LiteRT file ends in .tflite. Received: path={str(path)!r}")
     if precision not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}")
+        raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}")
     if precision == "full-int8" and representative is None:
-        raise ValueError("full-int8 finds its ranges on representative images. Received: none")
+        raise InputError("full-int8 finds its ranges on representative images. Received: none")
     described = None if labels is None else json.dumps(labels)
     with tempfile.TemporaryDirectory() as folder:
         saved = model if isinstance(model, (str, os.PathLike)) else export_edge_source(model, folder)
@@ -123,7 +124,7 @@ def _convert(converter: Any) -> bytes:
     except Exception as error:
         foreign = re.findall(r"TF (?:Select|Custom) ops: (.+)", str(error))
         reason = f"that needs {', '.join(foreign)}" if foreign else str(error).strip().splitlines()[-1]
-        raise ValueError(f"A LiteRT file holds builtin operators only. Received: a model {reason}") from error
+        raise InputError(f"A LiteRT file holds builtin operators only. Received: a model {reason}") from error
 
 
 def operators(path: str | os.PathLike) -> list[str]:
@@ -143,9 +144,9 @@ def operators(path: str | os.PathLike) -> list[str]:
     try:
         found = sorted(_operator_names(content))
     except (struct.error, IndexError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"The LiteRT file is damaged. Received: {path}") from error
+        raise InputError(f"The LiteRT file is damaged. Received: {path}") from error
     if not found:
-        raise ValueError(f"A LiteRT file has operators. Received: {path} without any")
+        raise InputError(f"A LiteRT file has operators. Received: {path} without any")
     return found
 
 
@@ -176,5 +177,5 @@ def check_builtin(path: str | os.PathLike) -> list[str]:
     """
     found = operators(path)
     if foreign := [name for name in found if name != name.upper()]:
-        raise ValueError(f"A LiteRT file must hold builtin operators only. Received: {path} with {', '.join(foreign)}")
+        raise InputError(f"A LiteRT file must hold builtin operators only. Received: {path} with {', '.join(foreign)}")
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.export.batches import batches
 from medkeras.export.inference import INPUT, OUTPUTS
 from medkeras.export.onnx.writer import LABELS, check_onnx
@@ -45,7 +46,7 @@ class OnnxModel:
         answered = {value.name: value.shape for value in self._session.get_outputs()}
         noted = self._session.get_modelmeta().custom_metadata_map
         if set(given) != {INPUT} or set(answered) != set(OUTPUTS) or LABELS not in noted:
-            raise ValueError(f"The file must be one that `export_onnx` wrote. Received: {path}")
+            raise InputError(f"The file must be one that `export_onnx` wrote. Received: {path}")
         self.image_shape = tuple(given[INPUT][1:])
         self.num_classes = int(answered["probabilities"][-1])
         self.labels = json.loads(noted[LABELS])
@@ -80,4 +81,4 @@ def _session(path: pathlib.Path, threads: int | None) -> Any:
     try:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # Its errors have no common kind of their own.
-        raise ValueError(f"This is not an ONNX file that the runtime can open. Received: {path}") from error
+        raise InputError(f"This is not an ONNX file that the runtime can open. Received: {path}") from error

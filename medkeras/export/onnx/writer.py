@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.export.inference import INPUT, float32_model, inference_function, model_labels
 from medkeras.export.saved_model.functions import image_spec
 from medkeras.models import ImageClassifier
@@ -54,12 +55,12 @@ def export_onnx(
     """
     path = pathlib.Path(path)
     if path.suffix != ".onnx":
-        raise ValueError(f"An ONNX file ends in .onnx. Received: path={str(path)!r}")
+        raise InputError(f"An ONNX file ends in .onnx. Received: path={str(path)!r}")
     check_onnx()
     model = float32_model(model)
     converted = _convert(model)
     if missing := _without_operator(converted):
-        raise ValueError(f"An ONNX file holds standard operators only. Received: a model that needs {missing}")
+        raise InputError(f"An ONNX file holds standard operators only. Received: a model that needs {missing}")
     _describe(converted, model_labels(model) if labels is None else labels)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(converted.SerializeToString())

@@ -9,6 +9,7 @@ from keras import ops
 
 from medkeras import tasks
 from medkeras.backend.gradients import input_gradient
+from medkeras.errors import InputError
 from medkeras.explain import default_map, map_names
 from medkeras.models import ImageClassifier
 
@@ -40,7 +41,7 @@ def explain_function(model: ImageClassifier, *, threshold: float = THRESHOLD) ->
         ([2, 16, 16], [2, 4])
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
+        raise InputError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
     name = default_map(model)
     maps = _class_maps(model) if name == "class_map" else _point_maps(model, name)
 
@@ -85,7 +86,7 @@ def attention_function(model: ImageClassifier) -> Callable[[Any], dict[str, Any]
         ([3, 16, 16], [3, 2])
     """
     if not has_attention(model):
-        raise ValueError(f"A LiteRT file explains by the explain point `attention`. Received: {model.name} without it")
+        raise InputError(f"A LiteRT file explains by the explain point `attention`. Received: {model.name} without it")
     tensors = model.tensors("attention", "logits")
 
     def explain(image: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from medkeras.errors import InputError
 from medkeras.export.inference import INPUT
 from medkeras.models import ImageClassifier
 
@@ -29,7 +30,7 @@ def new_folder(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
     is_in_file = any(place.is_file() for place in (path, *path.parents))
     if is_in_file or (path.is_dir() and any(path.iterdir())):
-        raise ValueError(f"A SavedModel is written to a new or empty folder. Received: path={str(path)!r}")
+        raise InputError(f"A SavedModel is written to a new or empty folder. Received: path={str(path)!r}")
     return path
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from medkeras import tasks
+from medkeras.errors import InputError
 from medkeras.export.saved_model.decoding import decode_image
 from medkeras.export.saved_model.resizing import fit_levels
 from medkeras.models import ImageClassifier
@@ -39,7 +40,7 @@ def files_function(
     """
     shape = model.image_shape
     if len(shape) != 3 or shape[-1] not in (1, 3):
-        raise ValueError(f"Files are decoded to grey or RGB images. Received: a model of images of shape {shape}")
+        raise InputError(f"Files are decoded to grey or RGB images. Received: a model of images of shape {shape}")
 
     def infer(image_bytes: Any) -> dict[str, Any]:
         import tensorflow as tf

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from medkeras import tasks
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from medkeras.uncertainty.monte_carlo import split_at_dropout, stochastic_layers
 
@@ -44,7 +45,7 @@ def uncertainty_function(model: ImageClassifier) -> Callable[[Any, Any, Any], di
     """
     if not can_sample(model):
         kinds = ", ".join(sorted({type(layer).__name__ for layer in stochastic_layers(model)})) or "no dropout"
-        raise ValueError(f"Sampling in a graph needs `keras.layers.Dropout`. Received: {model.name} with {kinds}")
+        raise InputError(f"Sampling in a graph needs `keras.layers.Dropout`. Received: {model.name} with {kinds}")
     masks = _Masks()
     once, often = _parts(model, stochastic_layers(model), masks)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from medkeras.errors import InputError
 from medkeras.explain import map_names
 from medkeras.export.inference import INPUT, guarded
 from medkeras.export.saved_model.explaining import explain_function
@@ -60,4 +61,4 @@ def endpoint(
     if name == "uncertainty":
         counts = [tf.TensorSpec((), tf.int32, name=each) for each in ("samples", "seed")]
         return guarded(uncertainty_function(model), model), [image, *counts]
-    raise ValueError(f"A signature is one of {', '.join(SIGNATURES)}. Received: {name!r}")
+    raise InputError(f"A signature is one of {', '.join(SIGNATURES)}. Received: {name!r}")

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.sampling import resize_aligned
 from medkeras.layers.steady_max import steady_max
 
@@ -48,9 +49,9 @@ class BilinearAttentionPooling(keras.layers.Layer):
     def __init__(self, *, pooling: str = "average", epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         if pooling not in POOLINGS:
-            raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
+            raise InputError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
         if not epsilon > 0:
-            raise ValueError(f"`epsilon` must be positive. Received: epsilon={epsilon}")
+            raise InputError(f"`epsilon` must be positive. Received: epsilon={epsilon}")
         self.pooling, self.epsilon = pooling, epsilon
 
     def call(self, inputs: tuple[Any, Any]) -> Any:

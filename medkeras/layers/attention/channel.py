@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.steady_max import steady_max
 
 
@@ -37,7 +38,7 @@ class ChannelAttention(keras.layers.Layer):
     def __init__(self, reduction: int = 16, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if reduction < 1:
-            raise ValueError(f"`reduction` must be at least 1. Received: reduction={reduction}")
+            raise InputError(f"`reduction` must be at least 1. Received: reduction={reduction}")
         self.reduction = reduction
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
+
 PEAKS = ("map", "image")
 
 
@@ -116,7 +118,7 @@ def attention_box(
     """
     sizes = tuple(image_size)
     if not 0 <= padding < 1:
-        raise ValueError(f"`padding` must be in [0, 1). Received: padding={padding}")
+        raise InputError(f"`padding` must be in [0, 1). Received: padding={padding}")
     values, limit, has_peak = _levels(attention, sizes, threshold, peak)
     inside = values >= limit
     lower, upper = [], []
@@ -155,9 +157,9 @@ def crop_to_boxes(images: Any, boxes: Any, *, interpolation: str = "linear") -> 
     """
     axes = len(images.shape) - 2
     if len(boxes.shape) != 2 or boxes.shape[1] != 2 * axes:
-        raise ValueError(f"`boxes` must be (batch, {2 * axes}). Received: boxes of shape {tuple(boxes.shape)}")
+        raise InputError(f"`boxes` must be (batch, {2 * axes}). Received: boxes of shape {tuple(boxes.shape)}")
     if interpolation not in ("linear", "nearest"):
-        raise ValueError(f"`interpolation` must be linear or nearest. Received: interpolation={interpolation!r}")
+        raise InputError(f"`interpolation` must be linear or nearest. Received: interpolation={interpolation!r}")
     # The last axis first: XLA joins the steps, and reads whole rows in the outer one.
     for axis in reversed(range(axes)):
         size, start = images.shape[1 + axis], boxes[:, axis, None]
@@ -197,7 +199,7 @@ def attention_indices(maps: Any, uniforms: Any) -> Any:
         [[0, 1, 1]]
     """
     if len(maps.shape) not in (4, 5) or len(uniforms.shape) != 2:
-        raise ValueError(
+        raise InputError(
             "`maps` must be (batch, *cells, maps) and `uniforms` (batch, draws). "
             f"Received: shapes {tuple(maps.shape)} and {tuple(uniforms.shape)}"
         )
@@ -213,7 +215,7 @@ def _sizes(images: Any, attention: Any) -> tuple[int, ...]:
     """Returns the pixels of each axis."""
     shapes = tuple(images.shape), tuple(attention.shape)
     if len(shapes[0]) not in (4, 5) or len(shapes[1]) != len(shapes[0]) - 1:
-        raise ValueError(
+        raise InputError(
             "`images` must be (batch, *sizes, channels) and `attention` (batch, *cells), with two or three axes. "
             f"Received: shapes {shapes[0]} and {shapes[1]}"
         )
@@ -224,12 +226,12 @@ def _levels(attention: Any, sizes: tuple[int, ...], threshold: Any, peak: str, r
     """Returns the map at each pixel, the value to reach, and whether the map has a peak at all."""
     axes = tuple(range(1, len(sizes) + 1))
     if len(attention.shape) != len(sizes) + 1:
-        raise ValueError(
+        raise InputError(
             f"`attention` must be (batch, *cells) with {len(sizes)} axes of cells. "
             f"Received: attention of shape {tuple(attention.shape)}"
         )
     if peak not in PEAKS:
-        raise ValueError(f"`peak` must be one of {PEAKS}. Received: peak={peak!r}")
+        raise InputError(f"`peak` must be one of {PEAKS}. Received: peak={peak!r}")
     attention = ops.stop_gradient(ops.cast(attention, "float32"))
     values = _at_pixels(attention, sizes, repeats)
     largest, smallest = (reduce(attention, axis=axes, keepdims=True) for reduce in (ops.max, ops.min))
@@ -243,10 +245,10 @@ def _levels(attention: Any, sizes: tuple[int, ...], threshold: Any, peak: str, r
 def _per_image(threshold: Any, axes: int) -> Any:
     if not len(getattr(threshold, "shape", ())):
         if isinstance(threshold, (int, float)) and not 0 <= threshold <= 1:
-            raise ValueError(f"`threshold` must be in [0, 1]. Received: threshold={threshold}")
+            raise InputError(f"`threshold` must be in [0, 1]. Received: threshold={threshold}")
         return threshold
     if len(threshold.shape) != 1:
-        raise ValueError(
+        raise InputError(
             f"`threshold` must be a number or one per image. Received: threshold of shape {tuple(threshold.shape)}"
         )
     return ops.reshape(ops.stop_gradient(ops.cast(threshold, "float32")), (-1, *[1] * axes))

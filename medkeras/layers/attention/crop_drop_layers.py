@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from medkeras.errors import InputError
 from medkeras.layers.attention.crop_drop import PEAKS, attention_crop, attention_drop
 
 
@@ -15,9 +16,9 @@ class _AttentionView(keras.layers.Layer):
         # A map in half precision would move the edges of what it marks.
         super().__init__(autocast=False, **kwargs)
         if not 0 <= threshold <= 1:
-            raise ValueError(f"`threshold` must be in [0, 1]. Received: threshold={threshold}")
+            raise InputError(f"`threshold` must be in [0, 1]. Received: threshold={threshold}")
         if peak not in PEAKS:
-            raise ValueError(f"`peak` must be one of {PEAKS}. Received: peak={peak!r}")
+            raise InputError(f"`peak` must be one of {PEAKS}. Received: peak={peak!r}")
         self.threshold, self.peak = threshold, peak
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
@@ -59,7 +60,7 @@ class AttentionCrop(_AttentionView):
     def __init__(self, threshold: float = 0.5, *, padding: float = 0.1, peak: str = "map", **kwargs: Any) -> None:
         super().__init__(threshold, peak, **kwargs)
         if not 0 <= padding < 1:
-            raise ValueError(f"`padding` must be in [0, 1). Received: padding={padding}")
+            raise InputError(f"`padding` must be in [0, 1). Received: padding={padding}")
         self.padding = padding
 
     def call(self, inputs: Any) -> Any:

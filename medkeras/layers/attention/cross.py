@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.channel_dense import ChannelDense
 
 
@@ -44,7 +45,7 @@ class CrossAttention(keras.layers.Layer):
     def __init__(self, units: int, *, heads: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if units < 1 or heads < 1 or units % heads:
-            raise ValueError(
+            raise InputError(
                 f"`units` must be positive and a multiple of `heads`. Received: units={units}, heads={heads}"
             )
         self.units, self.heads = units, heads

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class ExternalAttention(keras.layers.Layer):
@@ -46,16 +48,16 @@ class ExternalAttention(keras.layers.Layer):
     def __init__(self, *, heads: int = 8, memory: int = 64, epsilon: float = 0.0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         if heads < 1 or memory < 1:
-            raise ValueError(f"`heads` and `memory` must be at least 1. Received: heads={heads}, memory={memory}")
+            raise InputError(f"`heads` and `memory` must be at least 1. Received: heads={heads}, memory={memory}")
         if epsilon < 0:
-            raise ValueError(f"`epsilon` must be at least 0. Received: epsilon={epsilon}")
+            raise InputError(f"`epsilon` must be at least 0. Received: epsilon={epsilon}")
         self.heads, self.memory, self.epsilon = heads, memory, epsilon
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the memory."""
         channels = input_shape[-1]
         if channels % self.heads:
-            raise ValueError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
+            raise InputError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
         size = channels // self.heads
         for name, shape in (("key", (size, self.memory)), ("value", (self.memory, size))):
             weight = self.add_weight(shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.001), name=name)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.channel_dense import ChannelDense
 
 SLOWEST = 10_000.0  # ratio of the fastest rotation to the slowest
@@ -103,9 +104,9 @@ class AxialRetention(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if heads < 1:
-            raise ValueError(f"`heads` must be at least 1. Received: heads={heads}")
+            raise InputError(f"`heads` must be at least 1. Received: heads={heads}")
         if decay_start <= 0 or decay_span < 0 or conv_init_std <= 0:
-            raise ValueError(
+            raise InputError(
                 "`decay_start` and `conv_init_std` must be positive, `decay_span` at least 0. Received: "
                 f"decay_start={decay_start}, decay_span={decay_span}, conv_init_std={conv_init_std}"
             )
@@ -117,7 +118,7 @@ class AxialRetention(keras.layers.Layer):
         rows, columns, channels = input_shape[1:]
         size = channels // self.heads
         if channels % self.heads or size % 2 or size < 4:
-            raise ValueError(
+            raise InputError(
                 f"`heads` must split the {channels} channels into even parts of at least 4. "
                 f"Received: heads={self.heads}"
             )

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.channel_dense import ChannelDense
 
 INITIAL = keras.initializers.RandomNormal(stddev=0.02)
@@ -45,14 +46,14 @@ class SelfAttention(keras.layers.Layer):
     def __init__(self, heads: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if heads < 1:
-            raise ValueError(f"`heads` must be at least 1. Received: heads={heads}")
+            raise InputError(f"`heads` must be at least 1. Received: heads={heads}")
         self.heads = heads
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the projections."""
         channels = input_shape[-1]
         if channels % self.heads:
-            raise ValueError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
+            raise InputError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
         for name, units in (("qkv", 3 * channels), ("project", channels)):
             dense = ChannelDense(units, kernel_initializer=INITIAL.clone(), dtype=self.dtype_policy, name=name)
             dense.build(input_shape)

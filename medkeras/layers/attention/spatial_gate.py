@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.steady_max import steady_max
 
 
@@ -38,7 +39,7 @@ class SpatialGate(keras.layers.Layer):
     def __init__(self, kernel_size: int = 7, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"`kernel_size` must be odd and positive. Received: kernel_size={kernel_size}")
+            raise InputError(f"`kernel_size` must be odd and positive. Received: kernel_size={kernel_size}")
         self.kernel_size = kernel_size
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

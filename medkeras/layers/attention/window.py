@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers.channel_dense import ChannelDense
 
 APART = -100.0  # added to the logits of places that only the shift has brought together, as published
@@ -45,7 +46,7 @@ class WindowAttention(keras.layers.Layer):
     def __init__(self, heads: int, *, window: int = 7, shift: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if heads < 1 or window < 1 or not 0 <= shift < window:
-            raise ValueError(
+            raise InputError(
                 "`heads` and `window` must be at least 1, `shift` from 0 to `window - 1`. "
                 f"Received: heads={heads}, window={window}, shift={shift}"
             )
@@ -55,7 +56,7 @@ class WindowAttention(keras.layers.Layer):
         """Makes the projections, the table of relative positions and the mask."""
         rows, columns, channels = input_shape[1:]
         if channels % self.heads:
-            raise ValueError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
+            raise InputError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
         for name, units in (("qkv", 3 * channels), ("project", channels)):
             dense = ChannelDense(
                 units,

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from medkeras.checkpoints.layouts import Target, conv_kernel, norm
+from medkeras.errors import InputError
 from medkeras.models.backbones.hub import check_taps, keras_hub
 
 # EfficientNet-B0, stage by stage; the others widen and deepen it.
@@ -112,7 +113,7 @@ def check_efficientnet(name: str) -> EfficientNetSize:
         1.8
     """
     if name not in EFFICIENTNETS:
-        raise ValueError(f"`backbone` must be one of {', '.join(EFFICIENTNETS)}. Received: backbone={name!r}")
+        raise InputError(f"`backbone` must be one of {', '.join(EFFICIENTNETS)}. Received: backbone={name!r}")
     return EFFICIENTNETS[name]
 
 

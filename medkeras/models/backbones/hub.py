@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from medkeras.errors import InputError
+
 
 def keras_hub() -> Any:
     """Returns the package, imported now.
@@ -29,5 +31,5 @@ def check_taps(taps: Sequence[int], stages: int) -> list[int]:
     """
     wanted = list(taps)
     if not wanted or wanted != sorted(set(wanted)) or not 1 <= wanted[0] <= wanted[-1] <= stages:
-        raise ValueError(f"`taps` must be ascending stages from 1 to {stages}. Received: taps={taps}")
+        raise InputError(f"`taps` must be ascending stages from 1 to {stages}. Received: taps={taps}")
     return wanted

@@ -13,6 +13,7 @@ import numpy as np
 from medkeras import checkpoints
 from medkeras.checkpoints.files import TORCH_SUFFIXES
 from medkeras.checkpoints.layouts import Target
+from medkeras.errors import InputError
 from medkeras.models.backbones.efficientnet import efficientnet_targets
 from medkeras.models.backbones.hub import keras_hub
 from medkeras.models.backbones.resnet import resnet_targets
@@ -100,7 +101,7 @@ def _copy_preset(family: Family, backbone: keras.Model, name: str) -> None:
         preset = keras_hub().models.Backbone.from_preset(name)
     except Exception as error:  # what is raised depends on where the preset was looked for
         reason = str(error).split(". ")[0] or type(error).__name__
-        raise ValueError(
+        raise InputError(
             f"Pretrained weights must be a file ending in {', '.join(FILE_SUFFIXES)}, or a keras-hub preset that can "
             f"be had ({reason}). Received: {name!r}"
         ) from error
@@ -109,7 +110,7 @@ def _copy_preset(family: Family, backbone: keras.Model, name: str) -> None:
     shapes = [{key: [w.shape for w in layer.weights] for key, layer in layers.items()} for layers in (theirs, ours)]
     if shapes[0] != shapes[1]:
         wrong = sorted(key for key in {*theirs, *ours} if shapes[0].get(key) != shapes[1].get(key))
-        raise ValueError(
+        raise InputError(
             f"The preset is another network: {len(wrong)} layers differ, the first being {wrong[0]}. Received: {name!r}"
         )
     for key, layer in ours.items():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from medkeras.checkpoints.layouts import Target, conv_kernel, norm
+from medkeras.errors import InputError
 from medkeras.models.backbones.hub import check_taps, keras_hub
 
 
@@ -76,7 +77,7 @@ def resnet(
     """
     size = check_resnet(name)
     if last_stride not in (1, 2):
-        raise ValueError(f"`last_stride` must be 1 or 2. Received: last_stride={last_stride}")
+        raise InputError(f"`last_stride` must be 1 or 2. Received: last_stride={last_stride}")
     stages = len(size.blocks)
     wanted = check_taps([stages] if taps is None else taps, stages)
     kept = wanted[-1]
@@ -105,7 +106,7 @@ def check_resnet(name: str) -> ResNetSize:
         (3, 8, 36, 3)
     """
     if name not in RESNETS:
-        raise ValueError(f"`backbone` must be one of {', '.join(RESNETS)}. Received: backbone={name!r}")
+        raise InputError(f"`backbone` must be one of {', '.join(RESNETS)}. Received: backbone={name!r}")
     return RESNETS[name]
 
 

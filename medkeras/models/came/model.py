@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from medkeras.errors import InputError
 from medkeras.models.base import ImageClassifier, image_input
 from medkeras.models.came import convert
 from medkeras.models.came.blocks import external_stage, local_block, shrink_tokens, window_block
@@ -119,7 +120,7 @@ class CAME(ImageClassifier):
         ]
         self.check_arguments(*rules)
         if any(width % self.head_size for width in self.widths):
-            raise ValueError(
+            raise InputError(
                 f"`widths` must be multiples of `head_size`. Received: widths={self.widths}, head_size={self.head_size}"
             )
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import global_average
 from medkeras.models.backbones import EFFICIENTNETS, RESNETS, efficientnet, load_pretrained, resnet
 from medkeras.models.base import ImageClassifier, image_input, normalize
@@ -128,7 +129,7 @@ class DCAT(ImageClassifier):
 
     def _check(self, input_shape: Sequence[int]) -> None:
         if len(self.backbone_names) != 2 or not set(self.backbone_names) <= set(TAPS):
-            raise ValueError(f"`backbones` must be two of {', '.join(TAPS)}. Received: backbones={self.backbone_names}")
+            raise InputError(f"`backbones` must be two of {', '.join(TAPS)}. Received: backbones={self.backbone_names}")
         rules = [(name, getattr(self, name) in known, f"be one of {known}") for name, known in CHOICES.items()]
         rules += [
             (name, getattr(self, name) >= 1, "be at least 1") for name in ("units", "heads", "reduction", "hidden")
@@ -136,9 +137,9 @@ class DCAT(ImageClassifier):
         rules += [("dropout", 0 <= self.dropout < 1, "be in [0, 1)")]
         self.check_arguments(*rules)
         if self.units % self.heads:
-            raise ValueError(f"`units` must be a multiple of `heads`. Received: units={self.units}, heads={self.heads}")
+            raise InputError(f"`units` must be a multiple of `heads`. Received: units={self.units}, heads={self.heads}")
         if len(input_shape) != 3 or min(input_shape[:2]) < 32:
-            raise ValueError(
+            raise InputError(
                 f"DCAT takes images of at least 32 pixels, not volumes. Received: input_shape={tuple(input_shape)}"
             )
 
@@ -234,7 +235,7 @@ class DCAT(ImageClassifier):
         """
         sources = source.split(",") if isinstance(source, str) else list(source)
         if len(sources) != 2:
-            raise ValueError(
+            raise InputError(
                 f"DCAT has two networks: give the weights of both, with a comma between. Received: {source!r}"
             )
         before = [network.get_weights() for network in self.backbones]

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import BilinearAttentionPooling, ChannelAttention
 from medkeras.models.backbones import check_resnet, load_pretrained, resnet, resnet_stride
 from medkeras.models.base import ImageClassifier, image_input
@@ -130,10 +131,10 @@ class DualAttendMed(ImageClassifier):
         )
         self.check_arguments(*rules)
         if len(input_shape) != 3:
-            raise ValueError(f"DualAttendMed takes images, not volumes. Received: input_shape={tuple(input_shape)}")
+            raise InputError(f"DualAttendMed takes images, not volumes. Received: input_shape={tuple(input_shape)}")
         cell = resnet_stride(self.backbone_name, last_stride=self.last_stride)
         if min(input_shape[:2]) <= cell:
-            raise ValueError(
+            raise InputError(
                 f"An image must be larger than one cell of the attention maps, {cell} pixels. "
                 f"Received: input_shape={tuple(input_shape)}"
             )

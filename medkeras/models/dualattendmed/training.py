@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from medkeras.backend.replica_seeds import ReplicaSeeds
+from medkeras.errors import InputError
 from medkeras.labels import class_indices
 from medkeras.layers.attention.crop_drop import attention_crop, attention_drop, attention_indices
 from medkeras.losses import CentreLoss, attention_alignment, attention_diversity
@@ -92,7 +93,7 @@ class AttentionTraining(keras.Model):
         self.crop_threshold = _range("crop_threshold", crop_threshold)
         self.drop_threshold = _range("drop_threshold", drop_threshold)
         if not 0 <= padding < 1:
-            raise ValueError(f"`padding` must be in [0, 1). Received: padding={padding}")
+            raise InputError(f"`padding` must be in [0, 1). Received: padding={padding}")
         self.classifier, self.looks = classifier, looks
         self.term_weights = _checked_weights(weights)
         self.views, self.padding, self.published_diversity = _checked_views(views), padding, published_diversity
@@ -227,7 +228,7 @@ class AttentionTraining(keras.Model):
     def _mean_loss(self, labels: Any, logits: Any, sample_weight: Any) -> Any:
         loss = self.loss
         if not isinstance(loss, keras.losses.Loss) or loss.reduction not in MEANS:
-            raise ValueError(f"`loss` must be a keras.losses.Loss, the mean over images. Received: loss={loss!r}")
+            raise InputError(f"`loss` must be a keras.losses.Loss, the mean over images. Received: loss={loss!r}")
         # One value per image: Keras' own mean would be shared between replicas already.
         loss = copy.copy(loss)
         loss.reduction = None
@@ -239,7 +240,7 @@ def _internals(classifier: keras.Model) -> keras.Model:
     make = getattr(classifier, "internals", None)
     looks = None if make is None else make()
     if looks is None or not isinstance(looks.output, Mapping) or not set(looks.output) >= INTERNALS:
-        raise ValueError(
+        raise InputError(
             f"`classifier` must have internals with {', '.join(sorted(INTERNALS))}, as DualAttendMed has. "
             f"Received: classifier={classifier.name!r}"
         )
@@ -248,13 +249,13 @@ def _internals(classifier: keras.Model) -> keras.Model:
 
 def _checked_views(views: Sequence[str]) -> tuple[str, ...]:
     if isinstance(views, str) or not set(views) <= set(VIEWS) or len(set(views)) < len(views):
-        raise ValueError(f"`views` must be among {', '.join(VIEWS)}. Received: views={views!r}")
+        raise InputError(f"`views` must be among {', '.join(VIEWS)}. Received: views={views!r}")
     return tuple(views)
 
 
 def _range(name: str, limits: Sequence[float]) -> tuple[float, float]:
     if len(limits) != 2 or not 0 < limits[0] <= limits[1] < 1:
-        raise ValueError(f"`{name}` must be a range in (0, 1). Received: {name}={tuple(limits)}")
+        raise InputError(f"`{name}` must be a range in (0, 1). Received: {name}={tuple(limits)}")
     return float(limits[0]), float(limits[1])
 
 
@@ -262,7 +263,7 @@ def _checked_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
     chosen = WEIGHTS | dict(weights or {})
     is_known = set(chosen) == set(WEIGHTS)
     if not is_known or not all(0 <= weight < float("inf") for weight in chosen.values()) or not any(chosen.values()):
-        raise ValueError(
+        raise InputError(
             f"`weights` must be >= 0, not all 0, and of {', '.join(WEIGHTS)}. Received: weights={dict(weights or {})}"
         )
     return {name: float(weight) for name, weight in chosen.items()}
@@ -276,14 +277,14 @@ def _labels_and_mask(y: Any) -> tuple[Any, Any]:
     if not isinstance(y, Mapping):
         return y, None
     if "label" not in y or set(y) - {"label", "mask"}:
-        raise ValueError(f"Labels with more to them must be `label` and `mask`. Received: {sorted(y)}")
+        raise InputError(f"Labels with more to them must be `label` and `mask`. Received: {sorted(y)}")
     return y["label"], y.get("mask")
 
 
 def _target(mask: Any, maps: Any) -> Any:
     """Returns the share of each cell that the mask covers; where it marks nothing, the mean of the maps."""
     if len(mask.shape) != len(maps.shape) - 1 or None in mask.shape[1:]:
-        raise ValueError(f"`mask` must be (batch, *sizes), sizes known. Received: mask of shape {tuple(mask.shape)}")
+        raise InputError(f"`mask` must be (batch, *sizes), sizes known. Received: mask of shape {tuple(mask.shape)}")
     mask = ops.cast(mask, "float32")
     cells = tuple(range(1, len(mask.shape)))
     marks = ops.any(mask > 0, axis=cells, keepdims=True)

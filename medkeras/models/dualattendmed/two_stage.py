@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import AttentionCrop
 from medkeras.layers.attention.crop_drop import PEAKS
 from medkeras.models.base import ImageClassifier
@@ -48,7 +49,7 @@ def two_stage(model: ImageClassifier, protocol: str = "dualattendmed", **changes
         (1, 2)
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"`protocol` must be one of {', '.join(PROTOCOLS)}. Received: protocol={protocol!r}")
+        raise InputError(f"`protocol` must be one of {', '.join(PROTOCOLS)}. Received: protocol={protocol!r}")
     return TwoStage(model, **(PROTOCOLS[protocol] | changes))
 
 
@@ -104,7 +105,7 @@ class TwoStage(ImageClassifier):
     ) -> None:
         _check(classifier, peak, average, point)
         if not len(crops) or any(np.shape(crop) != (2,) for crop in crops):
-            raise ValueError(f"`crops` must be (threshold, padding), one or several. Received: crops={crops}")
+            raise InputError(f"`crops` must be (threshold, padding), one or several. Received: crops={crops}")
         self.crops = tuple((float(threshold), float(padding)) for threshold, padding in crops)
         self.peak, self.average, self.flips, self.point = peak, average, bool(flips), point
         # The first look is the classifier's own graph, so that its explain points can be cut as ever.
@@ -161,13 +162,13 @@ class TwoStage(ImageClassifier):
 
 def _check(classifier: Any, peak: str, average: str, point: str) -> None:
     if not isinstance(classifier, ImageClassifier) or isinstance(classifier, TwoStage):
-        raise ValueError(
+        raise InputError(
             f"`classifier` must be a model of this package that looks once. Received: {type(classifier).__name__}"
         )
     maps = [n for n, p in classifier.explain_points.items() if isinstance(p.rule, (Grid, Tokens))]
     for name, value, choices in (("peak", peak, PEAKS), ("average", average, AVERAGES), ("point", point, maps)):
         if value not in choices:
-            raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}")
+            raise InputError(f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}")
 
 
 def _attention(classifier: ImageClassifier, name: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import Glimpse, global_average
 from medkeras.models.base import ImageClassifier, image_input
 from medkeras.models.explain_points import ExplainPoint, Grid, Positions
@@ -126,7 +127,7 @@ class FocusNet(ImageClassifier):
         self.check_arguments(*rules)
         smallest = min(round(self.extent * n) for n in input_shape[:-1])
         if not self.compat and smallest < 2**self.depth:
-            raise ValueError(
+            raise InputError(
                 f"A glimpse must have at least 2**depth pixels per edge: with extent={self.extent} it has {smallest}. "
                 f"Received: input_shape={tuple(input_shape)}, depth={self.depth}"
             )

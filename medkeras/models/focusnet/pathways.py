@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import GroupedConv, HalvingMaxPool, average_grid, conv, global_average
 
 PATHWAYS = ("magno", "parvo", "konio")
@@ -74,7 +75,7 @@ class CrossNormalization(keras.layers.Layer):
     def __init__(self, *, alpha: float = 0.15, clamped: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if alpha < 0:
-            raise ValueError(f"`alpha` must be at least 0. Received: alpha={alpha}")
+            raise InputError(f"`alpha` must be at least 0. Received: alpha={alpha}")
         self.alpha, self.clamped = alpha, clamped
 
     def build(self, input_shape: Any) -> None:
@@ -250,9 +251,9 @@ class PathwayBlock(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if set(pathways) != set(PATHWAYS):
-            raise ValueError(f"`pathways` must name {', '.join(PATHWAYS)}. Received: {sorted(pathways)}")
+            raise InputError(f"`pathways` must name {', '.join(PATHWAYS)}. Received: {sorted(pathways)}")
         if len({pathways[name][-1][-1][1] for name in PATHWAYS}) != 1:
-            raise ValueError(f"All pathways must end in the same channels. Received: pathways={pathways}")
+            raise InputError(f"All pathways must end in the same channels. Received: pathways={pathways}")
         self.pathways = {name: pathways[name] for name in PATHWAYS}
         self.normalize, self.residual, self.views = normalize, residual, views
         self.pooled, self.clamped = pooled, clamped

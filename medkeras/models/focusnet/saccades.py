@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class PriorityMap(keras.layers.Layer):
@@ -44,7 +46,7 @@ class PriorityMap(keras.layers.Layer):
     def __init__(self, units: int = 32, *, radius: float = 0.25, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if units < 1 or radius <= 0:
-            raise ValueError(
+            raise InputError(
                 f"`units` must be at least 1 and `radius` positive. Received: units={units}, radius={radius}"
             )
         self.units, self.radius = units, radius
@@ -142,7 +144,7 @@ class PredictiveCell(keras.layers.Layer):
     def __init__(self, units: int = 64, *, weight: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if units < 1 or weight < 0:
-            raise ValueError(
+            raise InputError(
                 f"`units` must be at least 1 and `weight` at least 0. Received: units={units}, weight={weight}"
             )
         self.units, self.weight = units, weight

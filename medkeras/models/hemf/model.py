@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.layers import global_average, retention_map
 from medkeras.models.base import ImageClassifier, image_input
 from medkeras.models.explain_points import ExplainPoint, Grid
@@ -152,7 +153,7 @@ class HEMF(ImageClassifier):
         ]
         self.check_arguments(*rules)
         if any(width % (2 * self.heads) or width < 4 * self.heads for width in self.widths):
-            raise ValueError(
+            raise InputError(
                 "`widths` must be multiples of twice `heads`, at least four per head. "
                 f"Received: widths={self.widths}, heads={self.heads}"
             )

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.layers import ChannelDense, SteadyBatchNorm, SteadyLayerNorm
 
 CELL = 32  # pixels per cell of the last stage
@@ -100,7 +101,7 @@ def check_image(input_shape: Any) -> None:
     """Raises ValueError unless it is a 2D image with edges that all stages can halve."""
     shape = tuple(input_shape)
     if len(shape) != 3 or any(n is None or n < 1 or n % CELL for n in shape[:2]):
-        raise ValueError(
+        raise InputError(
             f"`input_shape` must be (height, width, channels), both edges a multiple of {CELL} pixels; bring images to "
             f"such a size before. Received: input_shape={shape}"
         )

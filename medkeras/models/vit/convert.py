@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medkeras.checkpoints.layouts import Target, norm
+from medkeras.errors import InputError
 from medkeras.layers.token_positions import resize_positions
 from medkeras.models.hemf.convert import conv, linear
 
@@ -59,7 +60,7 @@ def official_layout(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         for ours, part in _separate(name, array).items():
             ours = _official_name(ours)
             if ours in renamed:
-                raise ValueError(f"Two tensors of the checkpoint are the same one. Received: {name}, again {ours}")
+                raise InputError(f"Two tensors of the checkpoint are the same one. Received: {name}, again {ours}")
             renamed[ours] = part
     return renamed
 
@@ -68,7 +69,7 @@ def _separate(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
     if JOINED not in name:
         return {name: array}
     if not array.shape or len(array) % 3:
-        raise ValueError(f"Queries, keys and values must be three equal parts. Received: {name} {array.shape}")
+        raise InputError(f"Queries, keys and values must be three equal parts. Received: {name} {array.shape}")
     return {
         name.replace(JOINED, f".attention.attention.{part}."): values
         for part, values in zip(PARTS, np.split(array, 3), strict=True)

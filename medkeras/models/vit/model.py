@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from medkeras import checkpoints
+from medkeras.errors import InputError
 from medkeras.layers import TokenPositions
 from medkeras.models.base import ImageClassifier, image_input
 from medkeras.models.explain_points import ExplainPoint, Tokens
@@ -110,9 +111,9 @@ class ViT(ImageClassifier):
         rules += [("dropout", 0 <= self.dropout < 1, "be in [0, 1)")]
         self.check_arguments(*rules)
         if self.units % self.heads:
-            raise ValueError(f"`units` must be a multiple of `heads`. Received: units={self.units}, heads={self.heads}")
+            raise InputError(f"`units` must be a multiple of `heads`. Received: units={self.units}, heads={self.heads}")
         if len(input_shape) != 3 or min(input_shape[:2]) < self.patch:
-            raise ValueError(
+            raise InputError(
                 f"ViT takes images of at least one patch, {self.patch} pixels, not volumes. "
                 f"Received: input_shape={tuple(input_shape)}"
             )

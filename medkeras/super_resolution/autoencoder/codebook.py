@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from medkeras.errors import InputError
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class Codebook(keras.layers.Layer):
@@ -39,7 +41,7 @@ class Codebook(keras.layers.Layer):
     def __init__(self, size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if size < 1:
-            raise ValueError(f"`size` must be at least 1. Received: size={size}")
+            raise InputError(f"`size` must be at least 1. Received: size={size}")
         self.size = size
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

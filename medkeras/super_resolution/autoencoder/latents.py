@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.super_resolution.autoencoder.vqvae import VQVAE
 
 
@@ -23,7 +24,7 @@ def show(images: Any, channels: int) -> Any:
         [[[[0.5, 0.5, 0.5]]]]
     """
     if images.shape[-1] not in (1, channels):
-        raise ValueError(f"`images` must have 1 or {channels} channels. Received: shape={tuple(images.shape)}")
+        raise InputError(f"`images` must have 1 or {channels} channels. Received: shape={tuple(images.shape)}")
     shown = 2.0 * ops.cast(images, "float32") - 1.0
     return ops.repeat(shown, channels, axis=-1) if images.shape[-1] != channels else shown
 
@@ -78,7 +79,7 @@ def standardize(vqvae: VQVAE, images: Any) -> tuple[np.ndarray, float]:
     offset = latents.mean(axis=(0, 1, 2))
     scale = float((latents - offset).std())
     if not scale > 0:
-        raise ValueError(f"Latents must differ between places. Received: images whose latents deviate by {scale}")
+        raise InputError(f"Latents must differ between places. Received: images whose latents deviate by {scale}")
     last, first = vqvae.encoder.get_layer("quant_conv"), vqvae.decoder.get_layer("post_quant_conv")
     kernel, bias = (np.asarray(w) for w in first.get_weights())
     first.set_weights([kernel * scale, bias + offset @ kernel[0, 0]])
@@ -106,12 +107,12 @@ def check_images(images: Any, multiple: int) -> np.ndarray:
     """
     images = np.asarray(images)
     if images.ndim != 4 or not images.size or any(n % multiple for n in images.shape[1:3]):
-        raise ValueError(
+        raise InputError(
             f"`images` must be (n, height, width, channels), with edges that are multiples of {multiple}. "
             f"Received: shape={images.shape}"
         )
     if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError(
+        raise InputError(
             f"`images` must be float in [0, 1]. Received: {images.dtype} from {images.min()} to {images.max()}"
         )
     return images.astype("float32")

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class DDIM:
@@ -38,7 +40,7 @@ class DDIM:
 
     def __post_init__(self) -> None:
         if self.train_steps < 1 or self.offset < 0 or not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(
+            raise InputError(
                 "`train_steps` must be at least 1, `offset` at least 0, and 0 < beta_start <= beta_end < 1. "
                 f"Received: {self}"
             )
@@ -57,7 +59,7 @@ class DDIM:
         """
         last = self.train_steps - self.offset
         if not 1 <= steps <= max(last, 1):
-            raise ValueError(f"`steps` must be from 1 to {max(last, 1)}. Received: steps={steps}")
+            raise InputError(f"`steps` must be from 1 to {max(last, 1)}. Received: steps={steps}")
         return np.arange(steps)[::-1] * (self.train_steps // steps) + self.offset
 
     def factors(self, steps: int, *, eta: float = 0.0) -> np.ndarray:
@@ -78,7 +80,7 @@ class DDIM:
             [[2.586, -2.331, 0.0], [1.002, -0.055, 0.0]]
         """
         if not 0 <= eta <= 1:
-            raise ValueError(f"`eta` must be in [0, 1]. Received: eta={eta}")
+            raise InputError(f"`eta` must be in [0, 1]. Received: eta={eta}")
         times = self.timesteps(steps)
         before = times - self.train_steps // steps
         a = self.signal[times]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.super_resolution import convert
 from medkeras.super_resolution.blocks import GroupNorm, SpatialAttention, conv3, double, halve, residual
 
@@ -129,7 +130,7 @@ class TimeEmbedding(keras.layers.Layer):
     def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if channels < 2 or channels % 2:
-            raise ValueError(f"`channels` must be even and positive. Received: channels={channels}")
+            raise InputError(f"`channels` must be even and positive. Received: channels={channels}")
         self.channels = channels
 
     def call(self, inputs: Any) -> Any:
@@ -217,7 +218,7 @@ def check_widths(widths: Sequence[int], depth: int, groups: int) -> None:
         ValueError: If there is no level, `depth` is below 1, or `groups` does not divide every width.
     """
     if not len(widths) or depth < 1 or groups < 1 or any(w < 1 or w % groups for w in widths):
-        raise ValueError(
+        raise InputError(
             "`widths` must be one or more multiples of `groups`, `depth` at least 1. "
             f"Received: widths={tuple(widths)}, groups={groups}, depth={depth}"
         )
@@ -230,8 +231,8 @@ def check_attention(widths: Sequence[int], levels: Sequence[int], head_channels:
         ValueError: If there is no such level, or the heads do not divide its width.
     """
     if any(not 0 <= level < len(widths) for level in levels):
-        raise ValueError(f"`attention_levels` must be from 0 to {len(widths) - 1}. Received: {tuple(levels)}")
+        raise InputError(f"`attention_levels` must be from 0 to {len(widths) - 1}. Received: {tuple(levels)}")
     if head_channels < 1 or any(widths[level] % head_channels for level in (*levels, -1)):
-        raise ValueError(
+        raise InputError(
             f"`head_channels` must divide the widths where there is attention. Received: head_channels={head_channels}"
         )

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.explain import attention_rollout, default_map, map_names, relevance_map, saliency_maps
 from medkeras.models import ImageClassifier, ViT
 from medkeras.super_resolution.enhancement.reintegration import cut, reintegrate
@@ -67,12 +68,12 @@ def check_map(model: ImageClassifier, name: str | None) -> str:
         'class_map'
     """
     if len(model.image_shape) != 3:
-        raise ValueError(f"Only images are enhanced, no volumes. Received: a model of {model.image_shape}")
+        raise InputError(f"Only images are enhanced, no volumes. Received: a model of {model.image_shape}")
     own = list(MAPS) if isinstance(model, ViT) else []
     known = [*own, *map_names(model)]
     name = name or (own[0] if own else default_map(model))
     if name not in known:
-        raise ValueError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
+        raise InputError(f"A map of `{model.name}` is one of {', '.join(known)}. Received: map={name!r}")
     return name
 
 
@@ -117,9 +118,9 @@ def enhance(
         ((80, 80, 1), True)
     """
     if multiple < upscaler.smallest:
-        raise ValueError(f"The upscaler takes {upscaler.smallest} pixels and more. Received: smallest={multiple}")
+        raise InputError(f"The upscaler takes {upscaler.smallest} pixels and more. Received: smallest={multiple}")
     if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+        raise InputError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     images = [np.asarray(image, "float32") for image in images]
     ranges = [(image.min(), np.ptp(image)) for image in images]
     units = [(image - low) / (span or 1) for image, (low, span) in zip(images, ranges, strict=True)]

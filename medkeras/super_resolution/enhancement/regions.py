@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from medkeras.evaluation.localization import binarize, boxes
 
 THRESHOLD = 0.8
@@ -46,7 +47,7 @@ class RegionRule:
         given = {name: getattr(self, name) for name in ("threshold", "quantile", "top")}
         given = {name: value for name, value in given.items() if value is not None}
         if len(given) > 1:
-            raise ValueError(f"Cells are chosen by `threshold`, `quantile` or `top`. Received: {_listed(given)}")
+            raise InputError(f"Cells are chosen by `threshold`, `quantile` or `top`. Received: {_listed(given)}")
         rules = {
             "threshold": ("in (0, 1]", lambda x: 0 < x <= 1),
             "quantile": ("in (0, 1)", lambda x: 0 < x < 1),
@@ -57,7 +58,7 @@ class RegionRule:
         for name, (rule, holds) in rules.items():
             value = getattr(self, name)
             if value is not None and not holds(value):
-                raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
+                raise InputError(f"`{name}` must be {rule}. Received: {name}={value}")
 
     def cells(self, values: Any) -> np.ndarray:
         """Returns which cells of a map are chosen, boolean of its shape.
@@ -68,7 +69,7 @@ class RegionRule:
         """
         values = np.asarray(values, np.float64)
         if values.ndim != 2 or not values.size:
-            raise ValueError(f"A map has rows and columns. Received: shape {values.shape}")
+            raise InputError(f"A map has rows and columns. Received: shape {values.shape}")
         says_something = binarize(values, 1.0).any()
         if not says_something or (self.top is None and self.quantile is None):
             return binarize(values, self.threshold or THRESHOLD)
@@ -98,7 +99,7 @@ class RegionRule:
         """
         chosen = self.cells(values)
         if any(pixels < cells for pixels, cells in zip(size, chosen.shape, strict=True)):
-            raise ValueError(
+            raise InputError(
                 f"An image must have a pixel for each cell of its map, {chosen.shape[0]} x {chosen.shape[1]}. "
                 f"Received: an image of {size[0]} x {size[1]} pixels"
             )

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
+
 PASTES = ("hard", "feathered")
 METHODS = {"bicubic": "bicubic", "lanczos": "lanczos3"}
 
@@ -106,7 +108,7 @@ def resize(image: np.ndarray, factor: float, *, method: str = "lanczos") -> np.n
         (16, 24, 1)
     """
     if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
+        raise InputError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
     size = [max(round(factor * edge), 1) for edge in image.shape[:2]]
     resized = ops.image.resize(
         ops.convert_to_tensor(image, "float32"),
@@ -133,18 +135,18 @@ def _check(
     image: np.ndarray, boxes: np.ndarray, enlarged: Sequence[np.ndarray], *, factor: int, paste: str, feather: int
 ) -> None:
     if image.ndim != 3 or image.dtype.kind != "f":
-        raise ValueError(
+        raise InputError(
             f"`image` must be (height, width, channels), float. Received: {image.dtype} of shape {image.shape}"
         )
     if paste not in PASTES:
-        raise ValueError(f"`paste` must be one of {', '.join(PASTES)}. Received: paste={paste!r}")
+        raise InputError(f"`paste` must be one of {', '.join(PASTES)}. Received: paste={paste!r}")
     if feather < 1:
-        raise ValueError(f"`feather` must be at least 1. Received: feather={feather}")
+        raise InputError(f"`feather` must be at least 1. Received: feather={feather}")
     if len(boxes) != len(enlarged):
-        raise ValueError(f"Each box has one region. Received: {len(boxes)} boxes, {len(enlarged)} regions")
+        raise InputError(f"Each box has one region. Received: {len(boxes)} boxes, {len(enlarged)} regions")
     for box, region in zip(boxes, enlarged, strict=True):
         edges = box[2:] - box[:2]
         if (box[:2] < 0).any() or (box[2:] > image.shape[:2]).any() or (edges < 1).any():
-            raise ValueError(f"A box lies within its image, {image.shape[:2]}. Received: {box.tolist()}")
+            raise InputError(f"A box lies within its image, {image.shape[:2]}. Received: {box.tolist()}")
         if (np.array(region.shape[:2]) < factor * edges).any() or region.shape[2:] != image.shape[2:]:
-            raise ValueError(f"A region is {factor} times its box {box.tolist()}. Received: shape {region.shape}")
+            raise InputError(f"A region is {factor} times its box {box.tolist()}. Received: shape {region.shape}")

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.losses.replicas import replica_share
 from medkeras.super_resolution.autoencoder.latents import encode, show
 from medkeras.super_resolution.autoencoder.vqvae import VQVAE
@@ -54,7 +55,7 @@ class VQVAETraining(keras.Model):
     def __init__(self, vqvae: VQVAE, *, reconstruction: str = "l1", commitment: float = 0.25) -> None:
         super().__init__(name=f"{vqvae.name}_training", dtype=vqvae.dtype_policy, autocast=False)
         if reconstruction not in DISTANCES or not 0 <= commitment < float("inf"):
-            raise ValueError(
+            raise InputError(
                 f"`reconstruction` must be one of {', '.join(DISTANCES)}, `commitment` not negative. "
                 f"Received: reconstruction={reconstruction!r}, commitment={commitment}"
             )
@@ -178,7 +179,7 @@ def check_edges(images: Any, multiple: int) -> None:
     """
     shape = tuple(images.shape)
     if len(shape) != 4 or any(n is not None and n % multiple for n in shape[1:3]):
-        raise ValueError(
+        raise InputError(
             f"Images must be (batch, height, width, channels), with edges that are multiples of {multiple}. "
             f"Received: shape={shape}"
         )

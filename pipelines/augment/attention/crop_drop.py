@@ -6,6 +6,7 @@ from typing import ClassVar
 import keras
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from medkeras.layers import attention_box, attention_drop, crop_to_boxes
 from pipelines.augment.augmenter import Batch
 from pipelines.augment.geometric.boxes import boxes_of_map
@@ -49,7 +50,7 @@ class AttentionCrop:
     def __post_init__(self) -> None:
         _check(self)
         if not 0 <= self.padding < 1:
-            raise ValueError(f"`padding` must be in [0, 1). Received: padding={self.padding}")
+            raise InputError(f"`padding` must be in [0, 1). Received: padding={self.padding}")
 
     @classmethod
     def ws_dan(cls, *, probability: float = 0.5) -> "AttentionCrop":
@@ -127,7 +128,7 @@ class AttentionDrop:
         _check(self)
         values = self.fill if isinstance(self.fill, tuple) else (self.fill,)
         if not values or not all(0 <= value <= 1 for value in values):
-            raise ValueError(f"`fill` must be in [0, 1], one value or one per channel. Received: fill={self.fill}")
+            raise InputError(f"`fill` must be in [0, 1], one value or one per channel. Received: fill={self.fill}")
 
     @classmethod
     def ws_dan(cls, *, probability: float = 0.5, fill: float | tuple[float, ...] = 0.5) -> "AttentionDrop":
@@ -152,7 +153,7 @@ class AttentionDrop:
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> dict[str, tf.Tensor]:
         """Returns `threshold` and whether to hide anything, `chosen`, scalars."""
         if isinstance(self.fill, tuple) and len(self.fill) != image_shape[-1]:
-            raise ValueError(
+            raise InputError(
                 f"`fill` must have one value or one per channel. Received: fill={self.fill}, "
                 f"image_shape={tuple(image_shape)}"
             )
@@ -173,13 +174,13 @@ class AttentionDrop:
 def _check(augmentation: AttentionCrop | AttentionDrop) -> None:
     threshold, probability = augmentation.threshold, augmentation.probability
     if not (len(threshold) == 2 and 0 <= threshold[0] <= threshold[1] <= 1 and 0 <= probability <= 1):
-        raise ValueError(
+        raise InputError(
             f"`threshold` must be (low, high) and `probability` a number, all in [0, 1]. Received: {augmentation}"
         )
     if augmentation.peak not in ("map", "image"):
-        raise ValueError(f"`peak` must be map or image. Received: peak={augmentation.peak!r}")
+        raise InputError(f"`peak` must be map or image. Received: peak={augmentation.peak!r}")
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(
+        raise InputError(
             f"Attention crops in tf.data need Keras' backend tensorflow. Received: backend={keras.backend.backend()!r}"
         )
 
@@ -192,7 +193,7 @@ def _draw(augmentation: AttentionCrop | AttentionDrop, key: tf.Tensor) -> dict[s
 
 def _attention(batch: Batch, augmentation: AttentionCrop | AttentionDrop) -> tf.Tensor:
     if "attention" not in batch:
-        raise ValueError(
+        raise InputError(
             f"{type(augmentation).__name__} needs the maps of an `AttentionStore`, given to the input pipeline. "
             f"Received: a batch of {', '.join(sorted(batch))}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from pipelines.augment.attention.store import AttentionStore
 
@@ -57,7 +58,7 @@ class RefreshAttention(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         if every < 1:
-            raise ValueError(f"`every` must be at least 1. Received: every={every}")
+            raise InputError(f"`every` must be at least 1. Received: every={every}")
         self.store, self.images, self.every, self.averaged = store, images, every, averaged
         self.attention_of = attention_of or attention_model
         self._attend = None
@@ -91,7 +92,7 @@ class RefreshAttention(keras.callbacks.Callback):
         """Calls `action` while the weights are their average, and puts them back, to the bit."""
         optimizer = self.model.optimizer
         if not getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False):
-            raise ValueError(
+            raise InputError(
                 "`averaged` needs an optimizer with `use_ema=True`. "
                 f"Received: averaged={self.averaged}, optimizer={type(optimizer).__name__}"
             )
@@ -128,7 +129,7 @@ def attention_model(model: ImageClassifier) -> keras.Model:
     points = model.explain_points
     name = next((name for name in POINTS if name in points), None)
     if name is None:
-        raise ValueError(
+        raise InputError(
             f"Attention maps need one of the explain points {', '.join(POINTS)}; give `attention_of`. "
             f"Received: model {model.name!r} with {sorted(points)}"
         )

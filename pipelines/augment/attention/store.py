@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.io.run_folder import atomic_path
 
 DTYPES = ("float16", "float32")
@@ -53,12 +54,12 @@ class AttentionStore:
         self.path = pathlib.Path(path).absolute()
         self.size, self.map_shape, self.dtype = int(size), tuple(map_shape), dtype
         if self.size < 1 or len(self.map_shape) not in (2, 3) or min(self.map_shape) < 1:
-            raise ValueError(
+            raise InputError(
                 "`size` must be positive and `map_shape` two or three positive numbers. "
                 f"Received: size={size}, map_shape={self.map_shape}"
             )
         if dtype not in DTYPES:
-            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}. Received: dtype={dtype!r}")
+            raise InputError(f"`dtype` must be one of {', '.join(DTYPES)}. Received: dtype={dtype!r}")
         map_bytes = math.prod(self.map_shape) * np.dtype(dtype).itemsize
         # Behind the maps comes a hole, which takes no space on the disk, and behind that the description.
         self._rows = max(self.size, FOLDED_BYTES // map_bytes + 1)
@@ -104,13 +105,13 @@ class AttentionStore:
                 for batch in batches:
                     batch = np.asarray(batch, np.float32)
                     if batch.shape[1:] != self.map_shape:
-                        raise ValueError(f"Maps must be of shape {self.map_shape}. Received: {batch.shape[1:]}")
+                        raise InputError(f"Maps must be of shape {self.map_shape}. Received: {batch.shape[1:]}")
                     file.write(_scaled(batch).astype(self.dtype).tobytes())
                     written += len(batch)
                 file.seek(self._end)
                 file.write(self._description())
             if written != self.size:
-                raise ValueError(f"There must be a map for each of the {self.size} records. Received: {written} maps")
+                raise InputError(f"There must be a map for each of the {self.size} records. Received: {written} maps")
 
     def clear(self) -> None:
         """Makes all maps constant, so that nothing is cropped or dropped until the next `write`."""
@@ -127,7 +128,7 @@ class AttentionStore:
             file.seek(self._end)
             found = file.read()
         if found != self._description():
-            raise ValueError(
+            raise InputError(
                 f"{self.path} must hold {self.size} maps of shape {self.map_shape}, {self.dtype}; it is of another "
                 f"training. Received: {found[:100].decode(errors='replace') or 'another size'}"
             )

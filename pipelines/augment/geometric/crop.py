@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.augmenter import Batch
 from pipelines.augment.geometric.warp import Warp
 from pipelines.augment.random_numbers import fold_in, uniform
@@ -47,9 +48,9 @@ class RandomResizedCrop:
 
     def __post_init__(self) -> None:
         if not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1):
-            raise ValueError(f"`scale` must be (low, high) in (0, 1]. Received: scale={self.scale}")
+            raise InputError(f"`scale` must be (low, high) in (0, 1]. Received: scale={self.scale}")
         if not (len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1] < math.inf):
-            raise ValueError(f"`ratio` must be (low, high), positive. Received: ratio={self.ratio}")
+            raise InputError(f"`ratio` must be (low, high), positive. Received: ratio={self.ratio}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> dict[str, tf.Tensor]:
         """Returns the parameters of `Warp`; its `matrix` leads into the crop, then through the motion."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.augmenter import Batch
 from pipelines.augment.geometric.boxes import flip_boxes
 from pipelines.augment.random_numbers import uniform
@@ -65,7 +66,7 @@ def check_axes(axes: tuple[str, ...], *, none_allowed: bool = False) -> None:
         >>> check_axes(("width",))
     """
     if not (axes or none_allowed) or any(axis not in AXES for axis in axes):
-        raise ValueError(f"`axes` must name any of {', '.join(AXES)}. Received: axes={axes}")
+        raise InputError(f"`axes` must name any of {', '.join(AXES)}. Received: axes={axes}")
 
 
 def draw_flips(axes: tuple[str, ...], key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
@@ -79,5 +80,5 @@ def draw_flips(axes: tuple[str, ...], key: tf.Tensor, image_shape: tuple[int, ..
         TensorShape([1])
     """
     if "depth" in axes and len(image_shape) < 4:
-        raise ValueError(f"Only volumes have a depth to flip. Received: image_shape={tuple(image_shape)}")
+        raise InputError(f"Only volumes have a depth to flip. Received: image_shape={tuple(image_shape)}")
     return uniform(key, [len(axes)]) < 0.5

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from medkeras.errors import InputError
+
 BORDERS = ("edge", "zero", "reflect")
 
 
@@ -99,7 +101,7 @@ def check_border(border: str) -> None:
         >>> check_border("edge")
     """
     if border not in BORDERS:
-        raise ValueError(f"`border` must be one of {', '.join(BORDERS)}. Received: border={border!r}")
+        raise InputError(f"`border` must be one of {', '.join(BORDERS)}. Received: border={border!r}")
 
 
 def _first_of_record(images: tf.Tensor, coordinates: Sequence[tf.Tensor]) -> tf.Tensor:

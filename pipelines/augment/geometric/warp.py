@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.augmenter import Batch
 from pipelines.augment.geometric.boxes import boxes_of_map
 from pipelines.augment.geometric.flips import AXES, check_axes, draw_flips
@@ -68,14 +69,14 @@ class Warp:
 
     def __post_init__(self) -> None:
         if not all(0 <= angle <= 180 for angle in self._angles()) or len(self._angles()) not in (1, 3):
-            raise ValueError(f"`rotation` must be one or three angles in [0, 180] degrees. Received: {self}")
+            raise InputError(f"`rotation` must be one or three angles in [0, 180] degrees. Received: {self}")
         if not (self.scale >= 0 and self.anisotropy >= 0 and 0 <= self.translation < 1 and 0 <= self.shear <= 60):
-            raise ValueError(
+            raise InputError(
                 "`scale` and `anisotropy` must be >= 0, `translation` in [0, 1), `shear` in [0, 60] degrees. "
                 f"Received: {self}"
             )
         if not (0 < self.spacing <= 1 and 0 <= self.elastic <= self.spacing / 8):
-            raise ValueError(f"`spacing` must be in (0, 1], `elastic` in [0, spacing / 8]. Received: {self}")
+            raise InputError(f"`spacing` must be in (0, 1], `elastic` in [0, spacing / 8]. Received: {self}")
         check_axes(self.flip, none_allowed=True)
         check_border(self.border)
 
@@ -87,7 +88,7 @@ class Warp:
         """
         rank = len(image_shape) - 1
         if len(self._angles()) == 3 and rank == 2:
-            raise ValueError(f"An image turns by one angle. Received: rotation={self.rotation}")
+            raise InputError(f"An image turns by one angle. Received: rotation={self.rotation}")
         sizes = tf.constant(image_shape[:-1], tf.float32)
         random = uniform(key, [4 + 2 * rank + 3], -1.0, 1.0)
         scale, turns, stretch, shift, shears = tf.split(random, [1, 3, rank, rank, 3])

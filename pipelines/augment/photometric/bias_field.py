@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.random_numbers import fold_in, normal, uniform
 from pipelines.augment.smooth_fields import expand, legendre
 
@@ -40,7 +41,7 @@ class BiasField:
 
     def __post_init__(self) -> None:
         if not (self.strength > 0 and self.order >= 1):
-            raise ValueError(f"`strength` must be > 0 and `order` >= 1. Received: {self}")
+            raise InputError(f"`strength` must be > 0 and `order` >= 1. Received: {self}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
         """Returns the coefficients of the products of Legendre polynomials, `(order + 1,) * axes`."""

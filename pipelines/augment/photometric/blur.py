@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.random_numbers import uniform
 
 
@@ -32,12 +33,12 @@ class Blur:
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
-            raise ValueError(f"`sigma` must be > 0. Received: sigma={self.sigma}")
+            raise InputError(f"`sigma` must be > 0. Received: sigma={self.sigma}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
         """Returns the standard deviation, a scalar."""
         if self.radius > min(image_shape[:-1]):
-            raise ValueError(
+            raise InputError(
                 f"`sigma` must be at most a third of each axis. Received: sigma={self.sigma}, "
                 f"image_shape={tuple(image_shape)}"
             )

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.random_numbers import uniform
 
 # Luma and two colour differences of the NTSC system.
@@ -38,12 +39,12 @@ class ColorJitter:
 
     def __post_init__(self) -> None:
         if not (0 <= self.saturation <= 1 and 0 <= self.hue <= 180):
-            raise ValueError(f"`saturation` must be in [0, 1] and `hue` in [0, 180] degrees. Received: {self}")
+            raise InputError(f"`saturation` must be in [0, 1] and `hue` in [0, 180] degrees. Received: {self}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
         """Returns the matrix from RGB to RGB, `(3, 3)`."""
         if image_shape[-1] not in (1, 3):
-            raise ValueError(f"Colour needs 1 or 3 channels. Received: image_shape={tuple(image_shape)}")
+            raise InputError(f"Colour needs 1 or 3 channels. Received: image_shape={tuple(image_shape)}")
         saturation, hue = tf.unstack(uniform(key, [2], -1.0, 1.0))
         factor, angle = 1 + self.saturation * saturation, math.radians(self.hue) * hue
         cos, sin = factor * tf.cos(angle), factor * tf.sin(angle)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from medkeras.errors import InputError
 from pipelines.augment.random_numbers import fold_in, normal, uniform
 
 
@@ -33,7 +34,7 @@ class Intensity:
 
     def __post_init__(self) -> None:
         if not (0 <= self.brightness < 1 and 0 <= self.contrast < 1 and self.gamma >= 0):
-            raise ValueError(f"`brightness` and `contrast` must be in [0, 1) and `gamma` >= 0. Received: {self}")
+            raise InputError(f"`brightness` and `contrast` must be in [0, 1) and `gamma` >= 0. Received: {self}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tuple[tf.Tensor, ...]:
         """Returns the shift, the contrast factor and the exponent, scalars."""
@@ -75,7 +76,7 @@ class Gain:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise ValueError(f"`strength` must be in [0, 1]. Received: strength={self.strength}")
+            raise InputError(f"`strength` must be in [0, 1]. Received: strength={self.strength}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tf.Tensor:
         """Returns the factor, a scalar."""
@@ -110,7 +111,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         if not self.std >= 0:
-            raise ValueError(f"`std` must be >= 0. Received: std={self.std}")
+            raise InputError(f"`std` must be >= 0. Received: std={self.std}")
 
     def draw(self, key: tf.Tensor, image_shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the standard deviation and the key of the noise."""

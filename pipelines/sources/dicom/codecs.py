@@ -6,6 +6,8 @@ import struct
 import threading
 from typing import Any
 
+from medkeras.errors import InputError
+
 PLUGIN = "imagecodecs"
 JPEG_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
 JPEG_LS_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (80, 81))
@@ -32,9 +34,9 @@ def check_codestream(stream: bytes, rows: int, columns: int, samples: int) -> No
     """
     found = codestream_shape(stream)
     if found is None:
-        raise ValueError("the compressed pixels have no JPEG or JPEG 2000 header")
+        raise InputError("the compressed pixels have no JPEG or JPEG 2000 header")
     if found != (rows, columns, samples):
-        raise ValueError(
+        raise InputError(
             f"Rows, Columns and SamplesPerPixel must be those of the compressed pixels, {found}. "
             f"Received: {(rows, columns, samples)}"
         )
@@ -112,7 +114,7 @@ def decode_frame(stream: bytes, runner: Any) -> bytes:
         space = "GRAYSCALE" if runner.samples_per_pixel == 1 else "YCBCR"
         pixels = imagecodecs.jpeg8_decode(stream, colorspace=space, outcolorspace=space)
     if pixels.size != runner.frame_length(unit="pixels"):
-        raise ValueError(f"a frame has another size than its header says. Received: {pixels.shape}")
+        raise InputError(f"a frame has another size than its header says. Received: {pixels.shape}")
     runner.set_option("bits_allocated", 8 * pixels.itemsize)
     runner.set_option("planar_configuration", 0)
     return pixels.tobytes()

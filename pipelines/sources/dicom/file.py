@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from medkeras.errors import InputError
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -45,13 +47,13 @@ def foreign() -> Iterator[None]:
     try:
         yield
     except InvalidDicomError as error:
-        raise ValueError("not a DICOM file, its prefix is missing") from error
+        raise InputError("not a DICOM file, its prefix is missing") from error
     except (ValueError, OSError, BytesLengthException, *FOREIGN_ERRORS) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         # What they quote of the file may identify a patient.
         text = QUOTED.sub("...", " ".join(str(error).split()))[:200]
-        raise ValueError(f"damaged DICOM, {type(error).__name__}: {text}") from error
+        raise InputError(f"damaged DICOM, {type(error).__name__}: {text}") from error
 
 
 @functools.cache
@@ -107,7 +109,7 @@ def _check_inflated(path: str | os.PathLike) -> None:
             if inflated > MAX_INFLATED:
                 break
     if inflated > MAX_INFLATED:
-        raise ValueError(f"a deflated file may inflate to {MAX_INFLATED} bytes at most, this one exceeds it")
+        raise InputError(f"a deflated file may inflate to {MAX_INFLATED} bytes at most, this one exceeds it")
 
 
 def is_dicom(path: str | os.PathLike) -> bool:
@@ -140,7 +142,7 @@ def items(dataset: "Dataset", keyword: str) -> "Sequence[Dataset]":
     if found is None:
         return ()
     if not isinstance(found, _pydicom().Sequence):
-        raise ValueError(f"{keyword} must be a sequence of items")
+        raise InputError(f"{keyword} must be a sequence of items")
     return found
 
 
@@ -152,7 +154,7 @@ def numbers(dataset: "Dataset", keyword: str) -> list[float]:
     try:
         result = [float(part) for part in parts]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{keyword} must be a number") from error
+        raise InputError(f"{keyword} must be a number") from error
     if not all(map(math.isfinite, result)):
-        raise ValueError(f"{keyword} must be finite. Received: {result}")
+        raise InputError(f"{keyword} must be finite. Received: {result}")
     return result

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.dicom.file import items, numbers, read_dataset, value
 from pipelines.sources.dicom.luts import Table, read_palette, read_table
 from pipelines.sources.dicom.pixels import (
@@ -85,7 +86,7 @@ def read_dicom(
             image = _grey(dataset, stored, choice, frame or 0)
         else:
             if window is not None:
-                raise ValueError(f"a window is for grey images. Received: {stored.layout.photometric}")
+                raise InputError(f"a window is for grey images. Received: {stored.layout.photometric}")
             image = _color(dataset, stored)
     return image if len(image) > 1 else image[0]
 
@@ -138,13 +139,13 @@ def _grey(dataset: "Dataset", stored: Stored, choice: int | tuple[float, float] 
     rescales = [_rescale(dataset, place, stored.layout, little_endian) for place in places]
     values = np.stack([rescale(pixels) for rescale, pixels in zip(rescales, stored.pixels, strict=True)])
     if not np.isfinite(values).all():
-        raise ValueError(f"pixels must be finite. Received: {(~np.isfinite(values)).sum()} that are not")
+        raise InputError(f"pixels must be finite. Received: {(~np.isfinite(values)).sum()} that are not")
     if isinstance(choice, tuple):
         views = [_Linear(*choice)] * len(values)
     else:
         views = [_own_view(dataset, place, choice or 0, stored.layout, little_endian) for place in places]
         if choice is not None and None in views:
-            raise ValueError(f"`window` must be a position among the file's windows. Received: window={choice} of none")
+            raise InputError(f"`window` must be a position among the file's windows. Received: window={choice} of none")
     if None in views:
         views = [_full_range(dataset, values, stored, rescales[0])] * len(values)
     image = np.stack([view(frame) for view, frame in zip(views, values, strict=True)])
@@ -189,9 +190,9 @@ def _rescale(dataset: "Dataset", place: int, layout: Layout, little_endian: bool
     group = _group(dataset, place, "PixelValueTransformationSequence")
     slope, intercept = numbers(group, "RescaleSlope"), numbers(group, "RescaleIntercept")
     if len(slope) != len(intercept) or len(slope) > 1:
-        raise ValueError(f"RescaleSlope and RescaleIntercept come together. Received: {slope} and {intercept}")
+        raise InputError(f"RescaleSlope and RescaleIntercept come together. Received: {slope} and {intercept}")
     if slope == [0]:
-        raise ValueError("RescaleSlope must not be 0")
+        raise InputError("RescaleSlope must not be 0")
     return _Rescale(*slope, *intercept) if slope else _Rescale(1, 0)
 
 
@@ -235,7 +236,7 @@ def _own_view(dataset: "Dataset", place: int, index: int, layout: Layout, little
     group = _group(dataset, place, "FrameVOILUTSequence")
     centres, widths = numbers(group, "WindowCenter"), numbers(group, "WindowWidth")
     if len(centres) != len(widths):
-        raise ValueError(f"WindowCenter and WindowWidth come in pairs. Received: {centres} and {widths}")
+        raise InputError(f"WindowCenter and WindowWidth come in pairs. Received: {centres} and {widths}")
     if not centres:
         return None
     _check_index(index, len(centres))
@@ -244,21 +245,21 @@ def _own_view(dataset: "Dataset", place: int, index: int, layout: Layout, little
 
 def _check_index(index: int, count: int) -> None:
     if not 0 <= index < count:
-        raise ValueError(f"`window` must be a position among the file's {count} windows. Received: window={index}")
+        raise InputError(f"`window` must be a position among the file's {count} windows. Received: window={index}")
 
 
 def _window_function(function: str, centre: float, width: float) -> _Linear | _Sigmoid:
     """Returns a window of the file; `LINEAR` counts whole grey levels, so it is half a level off the exact one."""
     if width < 1 if function == "LINEAR" else width <= 0:
         least = ">= 1" if function == "LINEAR" else "> 0"
-        raise ValueError(f"WindowWidth must be {least} with {function}. Received: {width}")
+        raise InputError(f"WindowWidth must be {least} with {function}. Received: {width}")
     if function == "LINEAR":
         return _Linear(centre - 0.5, width - 1)
     if function == "LINEAR_EXACT":
         return _Linear(centre, width)
     if function == "SIGMOID":
         return _Sigmoid(centre, width)
-    raise ValueError(f"VOILUTFunction must be LINEAR, LINEAR_EXACT or SIGMOID. Received: {function!r}")
+    raise InputError(f"VOILUTFunction must be LINEAR, LINEAR_EXACT or SIGMOID. Received: {function!r}")
 
 
 def _full_range(dataset: "Dataset", values: np.ndarray, stored: Stored, rescale: _Rescale | _ModalityTable) -> _Linear:
@@ -281,7 +282,7 @@ def _in_hounsfield(dataset: "Dataset", place: int) -> bool:
 
 def _check_hounsfield(dataset: "Dataset", place: int) -> None:
     if not _in_hounsfield(dataset, place):
-        raise ValueError(
+        raise InputError(
             f"a named window is for CT in Hounsfield units; give its numbers. "
             f"Received: Modality {value(dataset, 'Modality')!r}"
         )
@@ -295,9 +296,9 @@ def _color(dataset: "Dataset", stored: Stored) -> np.ndarray:
         tables = read_palette(dataset, signed=layout.signed, little_endian=little_endian)
         return _scaled(np.stack([table(stored.pixels) for table in tables], axis=-1), tables[0].bits)
     if layout.photometric != "RGB":
-        raise ValueError(f"the colour space {layout.photometric} is not supported")
+        raise InputError(f"the colour space {layout.photometric} is not supported")
     if layout.signed:
-        raise ValueError("PixelRepresentation must be 0 for colours. Received: 1")
+        raise InputError("PixelRepresentation must be 0 for colours. Received: 1")
     return _scaled(stored.pixels, layout.bits_stored)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.dicom.file import foreign, numbers, value
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def read_palette(dataset: "Dataset", *, signed: bool, little_endian: bool) -> tu
         count, first, bits = _descriptor(dataset, f"{name}Descriptor", signed)
         data = value(dataset, f"{name}Data")
         if not isinstance(data, bytes):
-            raise ValueError(f"{name}Data is missing")
+            raise InputError(f"{name}Data is missing")
         tables.append(_checked(_unpacked(data, count, little_endian), count, first, bits, f"{name}Data"))
     return tuple(tables)
 
@@ -78,7 +79,7 @@ def _segmented_palette(dataset: "Dataset", signed: bool) -> tuple[Table, Table, 
 
     count, first, bits = _descriptor(dataset, "RedPaletteColorLookupTableDescriptor", signed)
     if bits not in (8, 16) or count > 2**bits:
-        raise ValueError(f"a segmented palette has 8 or 16 bits and no more entries. Received: {bits}, {count}")
+        raise InputError(f"a segmented palette has 8 or 16 bits and no more entries. Received: {bits}, {count}")
     with foreign():
         colors = apply_color_lut(np.arange(first, first + count), dataset)
     return tuple(_checked(colors[:, i].astype(np.int64), count, first, bits, "palette") for i in range(3))
@@ -88,12 +89,12 @@ def _descriptor(item: "Dataset", keyword: str, signed: bool) -> tuple[int, int, 
     """Returns the number of entries, the value of the first, and the bits per entry."""
     found = numbers(item, keyword)
     if len(found) != 3:
-        raise ValueError(f"{keyword} must be three numbers. Received: {found}")
+        raise InputError(f"{keyword} must be three numbers. Received: {found}")
     count, first, bits = (int(number) for number in found)
     if signed and first >= 2**15:
         first -= 2**16
     if not 8 <= bits <= 16:
-        raise ValueError(f"{keyword} must give 8 to 16 bits per entry. Received: {bits}")
+        raise InputError(f"{keyword} must give 8 to 16 bits per entry. Received: {bits}")
     return count % 2**16 or 2**16, first, bits
 
 
@@ -108,8 +109,8 @@ def _unpacked(data: bytes, count: int, little_endian: bool) -> np.ndarray:
 
 def _checked(entries: np.ndarray, count: int, first: int, bits: int, keyword: str) -> Table:
     if len(entries) < count:
-        raise ValueError(f"{keyword} must have {count} entries. Received: {len(entries)}")
+        raise InputError(f"{keyword} must have {count} entries. Received: {len(entries)}")
     entries = entries[:count]
     if entries.min() < 0 or entries.max() >= 2**bits:
-        raise ValueError(f"{keyword} must have entries of {bits} bits. Received: {entries.min()} to {entries.max()}")
+        raise InputError(f"{keyword} must have entries of {bits} bits. Received: {entries.min()} to {entries.max()}")
     return Table(entries.astype(np.uint16), first, bits)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.dicom.codecs import PLUGIN, SYNTAXES, check_codestream, is_available, register
 from pipelines.sources.dicom.file import foreign, numbers, value
 
@@ -60,9 +61,9 @@ def _whole(dataset: "Dataset", keyword: str, low: int, high: int, default: int |
     """Returns an element that is one whole number from `low` to `high`."""
     found = numbers(dataset, keyword) or ([] if default is None else [default])
     if not found:
-        raise ValueError(f"{keyword} is missing")
+        raise InputError(f"{keyword} is missing")
     if len(found) > 1 or found[0] % 1 or not low <= found[0] <= high:
-        raise ValueError(f"{keyword} must be a whole number from {low} to {high}. Received: {found}")
+        raise InputError(f"{keyword} must be a whole number from {low} to {high}. Received: {found}")
     return int(found[0])
 
 
@@ -74,11 +75,11 @@ def layout_of(dataset: "Dataset") -> Layout:
     """
     allocated = _whole(dataset, "BitsAllocated", 1, 64)
     if allocated not in (1, 8, 16, 32, 64):
-        raise ValueError(f"BitsAllocated must be 1, 8, 16, 32 or 64. Received: {allocated}")
+        raise InputError(f"BitsAllocated must be 1, 8, 16, 32 or 64. Received: {allocated}")
     floating = allocated >= 32 and value(dataset, "BitsStored") is None  # Float Pixel Data has no stored bits.
     photometric = str(value(dataset, "PhotometricInterpretation") or "")
     if photometric not in SAMPLES:
-        raise ValueError(f"PhotometricInterpretation must be one of {', '.join(SAMPLES)}. Received: {photometric!r}")
+        raise InputError(f"PhotometricInterpretation must be one of {', '.join(SAMPLES)}. Received: {photometric!r}")
     layout = Layout(
         rows=_whole(dataset, "Rows", 1, 2**16 - 1),
         columns=_whole(dataset, "Columns", 1, 2**16 - 1),
@@ -90,7 +91,7 @@ def layout_of(dataset: "Dataset") -> Layout:
         signed=not floating and bool(_whole(dataset, "PixelRepresentation", 0, 1)),
     )
     if layout.samples != SAMPLES[photometric]:
-        raise ValueError(f"SamplesPerPixel of {photometric} is {SAMPLES[photometric]}. Received: {layout.samples}")
+        raise InputError(f"SamplesPerPixel of {photometric} is {SAMPLES[photometric]}. Received: {layout.samples}")
     if layout.bits_stored < allocated:
         # Other positions left the standard long ago, and pydicom would misread them.
         high = layout.bits_stored - 1
@@ -127,20 +128,20 @@ def stored_pixels(dataset: "Dataset", *, frame: int | None, max_pixels: int) -> 
     """
     keyword = next((name for name in PIXELS if value(dataset, name) is not None), None)
     if keyword is None:
-        raise ValueError("no pixel data")
+        raise InputError("no pixel data")
     data = value(dataset, keyword)
     if not isinstance(data, bytes):
-        raise ValueError(f"{keyword} must be bytes")
+        raise InputError(f"{keyword} must be bytes")
     layout = layout_of(dataset)
     frames = chosen_frames(layout, frame)
     if frames * layout.rows * layout.columns > max_pixels:
-        raise ValueError(
+        raise InputError(
             f"an image has at most {max_pixels} pixels (max_pixels). "
             f"Received: {frames} x {layout.rows} x {layout.columns}"
         )
     syntax = value(dataset.file_meta, "TransferSyntaxUID")
     if syntax is None:
-        raise ValueError("TransferSyntaxUID is missing")
+        raise InputError("TransferSyntaxUID is missing")
     with foreign():
         compressed = syntax.is_encapsulated
     if compressed:
@@ -163,7 +164,7 @@ def chosen_frames(layout: Layout, frame: int | None) -> int:
     if frame is None:
         return layout.frames
     if not 0 <= frame < layout.frames:
-        raise ValueError(f"`frame` must be from 0 to {layout.frames - 1}. Received: frame={frame}")
+        raise InputError(f"`frame` must be from 0 to {layout.frames - 1}. Received: frame={frame}")
     return 1
 
 
@@ -174,7 +175,7 @@ def _check_length(length: int, layout: Layout) -> None:
     """
     wanted = math.ceil(layout.row_bytes * layout.rows * layout.frames)
     if not wanted <= length <= wanted + max(layout.row_bytes, 1):
-        raise ValueError(
+        raise InputError(
             f"Rows, Columns, BitsAllocated and NumberOfFrames ask for {wanted} bytes of pixels. Received: {length}"
         )
 
@@ -188,7 +189,7 @@ def _check_streams(data: bytes, dataset: "Dataset", layout: Layout, frame: int |
         options = {"number_of_frames": count, "extended_offsets": _extended_offsets(dataset)}
         streams = list(generate_frames(data, **options)) if frame is None else [get_frame(data, frame, **options)]
     if frame is None and len(streams) != count:
-        raise ValueError(f"NumberOfFrames must count the frames. Received: {count} for {len(streams)} frames")
+        raise InputError(f"NumberOfFrames must count the frames. Received: {count} for {len(streams)} frames")
     for stream in streams if syntax in SYNTAXES else ():
         check_codestream(stream, layout.rows, layout.columns, layout.samples)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.tasks import default_task
 from pipelines.images.records import Records
 from pipelines.sources.class_folders import class_folders, patients_in
@@ -125,7 +126,7 @@ def open_dicom(
 def _check_unused(kind: str, options: dict) -> None:
     for name, given in options.items():
         if given not in (None, "ignore"):
-            raise ValueError(f"DICOM files in {kind} are opened without `{name}`. Received: {name}={given!r}")
+            raise InputError(f"DICOM files in {kind} are opened without `{name}`. Received: {name}={given!r}")
 
 
 def _from_folder(
@@ -176,7 +177,7 @@ def _rank(headers: list[Header | None], records: Records, on_error: str) -> int:
     other = next((i for i, header in enumerate(headers) if header and len(header.shape) != rank + 1), None)
     if other is not None and on_error == "raise":
         named = " and ".join(f"{records.table['id'].iloc[i]} with {_frames(headers[i].shape)}" for i in (first, other))
-        raise ValueError(f"All files have one frame, or all have several; pass `frame`. Received: {named}")
+        raise InputError(f"All files have one frame, or all have several; pass `frame`. Received: {named}")
     return rank
 
 
@@ -195,7 +196,7 @@ def _decoded(
         # A header that could not be read is read again, for its error.
         shape = (headers[i] or read_header(path_of(i), frame=frame)).shape
         if len(shape) != records.rank + 1:
-            raise ValueError(f"Cannot read {path_of(i)}: {_frames(shape)}, unlike other files (frame)")
+            raise InputError(f"Cannot read {path_of(i)}: {_frames(shape)}, unlike other files (frame)")
         return shape
 
     def read(i: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.tasks import default_task
 from pipelines.images.records import SPLITS, Records
 from pipelines.io.npz_file import read_npz
@@ -62,7 +63,7 @@ def open_medmnist(
     parts = {split: _part(arrays, split, path) for split in SPLITS if f"{split}_images" in arrays}
     if "train" not in parts or len({images.shape[1:] for images, _, _ in parts.values()}) != 1:
         shapes = {split: images.shape for split, (images, _, _) in parts.items()}
-        raise ValueError(f"Cannot read {path}: it needs train_images, and one size in all splits. Received: {shapes}")
+        raise InputError(f"Cannot read {path}: it needs train_images, and one size in all splits. Received: {shapes}")
     known = SETS.get(path.stem.split("_")[0])
     labels = np.concatenate([labels for _, labels, _ in parts.values()])
     if task is None:
@@ -84,21 +85,21 @@ def _part(
     """Returns images, labels `(n, columns)` and masks of one split."""
     images, labels = arrays[f"{split}_images"], arrays.get(f"{split}_labels")
     if labels is None:
-        raise ValueError(f"Cannot read {path}: it has {split}_images and no {split}_labels")
+        raise InputError(f"Cannot read {path}: it has {split}_images and no {split}_labels")
     if images.dtype != np.uint8 or images.ndim not in (3, 4, 5) or 0 in images.shape:
-        raise ValueError(
+        raise InputError(
             f"Cannot read {path}: {split}_images must be uint8, (n, height, width[, 3]) or "
             f"(n, depth, height, width). "
             f"Received: {images.dtype} {images.shape}"
         )
     if len(labels) != len(images) or labels.ndim > 2 or labels.dtype.kind not in "biuf":
-        raise ValueError(
+        raise InputError(
             f"Cannot read {path}: {split}_labels must be {len(images)} rows of numbers. "
             f"Received: {labels.dtype} {labels.shape}"
         )
     masks = arrays.get(f"{split}_masks")
     if masks is not None and masks.shape != images.shape[: 1 + _rank(images.shape[1:])]:
-        raise ValueError(
+        raise InputError(
             f"Cannot read {path}: {split}_masks must be on the grid of the images, {images.shape}. "
             f"Received: {masks.shape}"
         )
@@ -137,7 +138,7 @@ def _records(name: str, task: str, class_names: tuple[str, ...], labels: np.ndar
 
 def _class_indices(labels: np.ndarray, name: str) -> np.ndarray:
     if labels.shape[1] != 1 or not np.array_equal(labels, labels.astype(np.int32)):
-        raise ValueError(
+        raise InputError(
             f"A single-label task has one whole number per image. Received: {name} with {labels[:2].tolist()}"
         )
     return labels[:, 0].astype(np.int32)
@@ -167,11 +168,11 @@ def _official_file(name: str) -> pathlib.Path:
     """Returns the cached file of an official set, after downloading it if needed."""
     flag, _, size = name.partition("_")
     if flag not in SETS:
-        raise ValueError(f"A MedMNIST set is a path to an .npz or one of {', '.join(SETS)}. Received: name={name!r}")
+        raise InputError(f"A MedMNIST set is a path to an .npz or one of {', '.join(SETS)}. Received: name={name!r}")
     md5 = {("" if pixels == 28 else str(pixels)): digest for pixels, digest in SETS[flag].md5.items()}
     if size not in md5:
         sizes = ", ".join(f"{flag}_{s}" if s else flag for s in md5)
-        raise ValueError(f"The sizes of {flag} are {sizes}. Received: name={name!r}")
+        raise InputError(f"The sizes of {flag} are {sizes}. Received: name={name!r}")
     cache = pathlib.Path(os.environ.get("MEDKERAS_CACHE") or pathlib.Path.home() / ".cache" / "medkeras")
     path = cache / f"{name}.npz"
     if not path.is_file():
@@ -195,8 +196,8 @@ def _download(url: str, path: pathlib.Path, md5: str) -> None:
                         digest.update(block)
                         file.write(block)
             if digest.hexdigest() != md5:
-                raise ValueError(f"The MD5 of {url} must be {md5}. Received: {digest.hexdigest()}")
+                raise InputError(f"The MD5 of {url} must be {md5}. Received: {digest.hexdigest()}")
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"Cannot download {path.name} ({error}): get {url} on another machine and put it at {path}"
         ) from error

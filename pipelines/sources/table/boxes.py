@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.sources.table.csv_text import find_column, read_csv
 
 FILE_COLUMNS = ("path", "image", "file", "filename", "image_path", "Image Index")
@@ -39,20 +40,20 @@ def box_masks(csv: str, ids: Sequence[str], columns: Sequence[str] = BOX_COLUMNS
     """
     table = read_csv(csv)
     if len(columns) != len(BOX_COLUMNS):
-        raise ValueError(f"`box_columns` are those of {', '.join(BOX_COLUMNS)}. Received: {', '.join(columns)}")
+        raise InputError(f"`box_columns` are those of {', '.join(BOX_COLUMNS)}. Received: {', '.join(columns)}")
     names = [find_column(table, csv, name, usual=(), option="box_columns") for name in columns]
     files = table[find_column(table, csv, None, usual=FILE_COLUMNS, option="path")]
     called = list(ids) if files.isin(set(ids)).any() else [os.path.basename(name) for name in ids]
     known = files.isin(set(called))
     if not known.any() or len(set(called)) < len(called):
-        raise ValueError(
+        raise InputError(
             f"Boxes must be of images of the table, each of a name of its own. Received: {csv}, first {files.iloc[0]}"
         )
     values = table.loc[known, names].apply(pd.to_numeric, errors="coerce").to_numpy(float)
     rows: dict[str, list[tuple[int, np.ndarray]]] = {}
     for row, file, box in zip(table.index[known], files[known], values, strict=True):
         if not np.isfinite(box).all() or min(box[2:]) <= 0 or min(box[:2]) < 0:
-            raise ValueError(f"A box has four numbers, and a size. Received: row {row} of {csv}")
+            raise InputError(f"A box has four numbers, and a size. Received: row {row} of {csv}")
         rows.setdefault(file, []).append((row, box))
 
     def mask(index: int, size: Size) -> np.ndarray:
@@ -60,7 +61,7 @@ def box_masks(csv: str, ids: Sequence[str], columns: Sequence[str] = BOX_COLUMNS
         for row, (left, top, width, height) in rows.get(called[index], ()):
             # Half a pixel for those who count the last one in.
             if left + width > size[1] + 0.5 or top + height > size[0] + 0.5:
-                raise ValueError(
+                raise InputError(
                     f"A box lies within its image of {size}. Received: row {row} of {os.path.basename(csv)}"
                 )
             found[_pixels(top, height), _pixels(left, width)] = True

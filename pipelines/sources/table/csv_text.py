@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
+
 
 def read_csv(path: str) -> pd.DataFrame:
     r"""Reads a CSV as text, so that a class called None or 007 stays what it is.
@@ -40,16 +42,16 @@ def read_csv(path: str) -> pd.DataFrame:
             text = file.read()
         lines = [list(map(str.strip, line)) for line in csv.reader(io.StringIO(text, newline=""), strict=True)]
     except (csv.Error, ValueError, OSError) as error:
-        raise ValueError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
     if "\0" in text:
-        raise ValueError(f"Cannot read {path}: it is no UTF-8 text")
+        raise InputError(f"Cannot read {path}: it is no UTF-8 text")
     rows = [number for number, line in enumerate(lines, 1) if any(line)]
     if len(rows) < 2:
-        raise ValueError(f"Cannot read {path}: it has no rows")
+        raise InputError(f"Cannot read {path}: it has no rows")
     header, *values = lines if len(rows) == len(lines) else [lines[number - 1] for number in rows]
     wrong = next((i for i, line in enumerate(values, 1) if len(line) != len(header)), None)
     if wrong is not None:
-        raise ValueError(
+        raise InputError(
             f"Cannot read {path}: {len(header)} columns, but {len(values[wrong - 1])} values in row {rows[wrong]}"
         )
     return pd.DataFrame(np.array(values, dtype=object), index=rows[1:], columns=_names(header, path))
@@ -59,7 +61,7 @@ def _names(header: Sequence[str], path: str) -> list[str]:
     names = [name or f"column_{i}" for i, name in enumerate(header, 1)]
     repeated = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if repeated is not None:
-        raise ValueError(f"Cannot read {path}: two columns are called {repeated}")
+        raise InputError(f"Cannot read {path}: two columns are called {repeated}")
     return names
 
 
@@ -86,7 +88,7 @@ def find_column(
     found = next((c for c in ((name,) if name is not None else usual) if c in table), None)
     if found is None and (name is not None or not optional):
         wanted = name or " or ".join(usual)
-        raise ValueError(f"No column {wanted} in {path}, which has {', '.join(table)}. Received: {option}={name!r}")
+        raise InputError(f"No column {wanted} in {path}, which has {', '.join(table)}. Received: {option}={name!r}")
     return found
 
 
@@ -102,7 +104,7 @@ def filled(values: pd.Series, path: str) -> list[str]:
     """
     blank = np.flatnonzero(values == "")
     if len(blank):
-        raise ValueError(
+        raise InputError(
             f"Every row needs a value in column {values.name}. Received: row {values.index[blank[0]]} of {path} without"
         )
     return values.tolist()

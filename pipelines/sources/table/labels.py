@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from pipelines.sources.table.csv_text import filled
 
 UNCERTAIN, BLANK = -1.0, np.nan
@@ -46,12 +47,12 @@ def class_indices(values: pd.Series, class_names: Sequence[str] | None, csv: str
         class_names = sorted(found, key=int) if whole else sorted(found)
     names = tuple(str(name) for name in class_names)
     if len(names) < 2:
-        raise ValueError(f"Column {values.name} needs at least two classes. Received: {csv} with {found}")
+        raise InputError(f"Column {values.name} needs at least two classes. Received: {csv} with {found}")
     index = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
     labels = values.map(index)
     unknown = np.flatnonzero(labels.isna())
     if len(unknown):
-        raise ValueError(
+        raise InputError(
             f"A label of column {values.name} is one of {', '.join(names)}. Received: {_at(values, unknown[0], csv)}"
         )
     return names, labels.to_numpy(np.int32)
@@ -76,7 +77,7 @@ def label_matrix(table: pd.DataFrame, csv: str) -> np.ndarray:
         codes, found = pd.factorize(table[name])
         wrong = next((i for i, value in enumerate(found) if value.lower() not in LABEL_VALUES), None)
         if wrong is not None:
-            raise ValueError(
+            raise InputError(
                 f"A label of column {name} is 0, 1, -1 (uncertain) or blank. "
                 f"Received: {_at(table[name], codes.tolist().index(wrong), csv)}"
             )
@@ -128,7 +129,7 @@ def training_labels(
     policies = {"uncertain": uncertain, "blank": blank}
     for option, policy in policies.items():
         if policy not in POLICIES:
-            raise ValueError(f"`{option}` must be one of {', '.join(POLICIES)}. Received: {option}={policy!r}")
+            raise InputError(f"`{option}` must be one of {', '.join(POLICIES)}. Received: {option}={policy!r}")
     if uncertain == blank == "ignore":
         return None
     filled_in = known_labels(labels)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from medkeras.errors import InputError
+
 
 class PathsBelow:
     """Finds files below one folder, listing each folder once.
@@ -76,16 +78,16 @@ def paths_of(
                 f"Received: {name} in row {row} of {csv}"
             )
         if on_error == "raise" and position in outside:
-            raise ValueError(outside[position])
+            raise InputError(outside[position])
         if on_error == "raise" and not exists:
             raise FileNotFoundError(f"Cannot read {path}: no such file, row {row} of {csv}")
         if distinct and row_of.setdefault(path, row) != row:
-            raise ValueError(f"An image stands in one row. Received: {name} again in row {row} of {csv}")
+            raise InputError(f"An image stands in one row. Received: {name} again in row {row} of {csv}")
         paths.append(path)
 
     def path_of(position: int) -> str:
         if position in outside:
-            raise ValueError(outside[position])
+            raise InputError(outside[position])
         return paths[position]
 
     return path_of

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.tasks import default_task, is_multilabel
 from pipelines.images.decode import MAX_PIXELS
 from pipelines.images.records import SPLITS, Records
@@ -93,7 +94,7 @@ def open_table(
         ([[1.0, nan], [nan, 1.0]], [[1.0, 1.0], [nan, 1.0]])
     """
     if boxes is not None and mask_column is not None:
-        raise ValueError(f"Lesions have masks or boxes. Received: {mask_column=}, {boxes=}")
+        raise InputError(f"Lesions have masks or boxes. Received: {mask_column=}, {boxes=}")
     table = read_csv(csv)
     columns = _columns(table, csv, path_column, label_columns, patient_column, split_column, mask_column)
     ids = _ids(table[columns.path], csv)
@@ -144,7 +145,7 @@ def _columns(
     find = functools.partial(find_column, table, csv)
     names = (labels,) if isinstance(labels, str) or labels is None else tuple(labels)
     if len(set(names)) != len(names) or not names:
-        raise ValueError(f"`label_columns` must be one or more, all distinct. Received: {labels} for {csv}")
+        raise InputError(f"`label_columns` must be one or more, all distinct. Received: {labels} for {csv}")
     return _Columns(
         path=find(path, usual=PATH_COLUMNS, option="path_column"),
         labels=tuple(find(name, usual=LABEL_COLUMNS, option="label_columns") for name in names),
@@ -158,7 +159,7 @@ def _ids(paths: pd.Series, csv: str) -> list[str]:
     repeated = np.flatnonzero(paths.duplicated() & (paths != ""))
     if len(repeated):
         row = paths.index[repeated[0]]
-        raise ValueError(f"An image stands in one row. Received: {paths[row]} again in row {row} of {csv}")
+        raise InputError(f"An image stands in one row. Received: {paths[row]} again in row {row} of {csv}")
     return filled(paths, csv)
 
 
@@ -174,7 +175,7 @@ def _masks(
 def _check_no_policy(**policies: str) -> None:
     for option, policy in policies.items():
         if policy != "ignore":
-            raise ValueError(f"`{option}` is for several labels, each 0, 1, -1 or blank. Received: {option}={policy!r}")
+            raise InputError(f"`{option}` is for several labels, each 0, 1, -1 or blank. Received: {option}={policy!r}")
 
 
 def _described(table: pd.DataFrame, columns: _Columns, ids: list[str], csv: str) -> pd.DataFrame:
@@ -192,7 +193,7 @@ def _described(table: pd.DataFrame, columns: _Columns, ids: list[str], csv: str)
 def _splits(values: pd.Series, csv: str) -> list[str]:
     wrong = np.flatnonzero(~values.isin(SPLITS))
     if len(wrong) and (values != "").any():
-        raise ValueError(
+        raise InputError(
             f"Column {values.name} holds train, val or test. "
             f"Received: {values.iloc[wrong[0]]!r} in row {values.index[wrong[0]]} of {csv}"
         )

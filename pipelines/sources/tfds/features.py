@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 LABEL_NAMES = ("label", "labels")
 UNLABELLED = -1
 
@@ -26,7 +28,7 @@ def image_feature(info: Any, key: str | None) -> str:
         return found[0]
     if key in found:
         return key
-    raise ValueError(
+    raise InputError(
         f"`image_key` is one of the image features of {info.name}, {', '.join(found) or 'which has none'}. "
         f"Received: image_key={key!r}"
     )
@@ -60,7 +62,7 @@ def label_feature(info: Any, key: str | None) -> str:
         named = [name for name in (_supervised(info)[1], *LABEL_NAMES) if name in info.features]
         key = named[0] if named else classes[0] if len(classes) == 1 else None
     if key not in info.features:
-        raise ValueError(
+        raise InputError(
             f"`label_key` is one of the features of {info.name}, {', '.join(info.features)}. "
             f"Received: label_key={key!r}"
         )
@@ -90,7 +92,7 @@ def labels_of(feature: Any, values: Sequence[Any], name: str) -> tuple[np.ndarra
         return _indicators(values, feature.feature.num_classes, name), tuple(feature.feature.names)
     plain = isinstance(feature, (tfds.features.Tensor, tfds.features.Sequence))
     if not plain or _kind(feature) not in ("biu" if feature.shape == () else "biuf"):
-        raise ValueError(
+        raise InputError(
             "A label is a ClassLabel, a list of such, a whole number or a vector of 0 and 1. "
             f"Received: {name} of type {type(feature).__name__}"
         )
@@ -98,7 +100,7 @@ def labels_of(feature: Any, values: Sequence[Any], name: str) -> tuple[np.ndarra
         whole = np.array(values, np.int64)
         return whole, tuple(str(label) for label in range(max(int(whole.max()) + 1, 2)))
     if len({np.shape(value) for value in values}) != 1 or np.ndim(values[0]) != 1:
-        raise ValueError(f"A label vector has one length in all records. Received: {name}, {np.shape(values[0])}")
+        raise InputError(f"A label vector has one length in all records. Received: {name}, {np.shape(values[0])}")
     return np.array(values, np.float32), tuple(str(label) for label in range(len(values[0])))
 
 
@@ -146,7 +148,7 @@ def _indicators(values: Sequence[Any], num_classes: int, name: str) -> np.ndarra
     for row, present in zip(rows, values, strict=True):
         present = np.asarray(present, np.int64)
         if len(set(present.tolist())) < len(present) or ((present < 0) | (present >= num_classes)).any():
-            raise ValueError(
+            raise InputError(
                 f"A list of classes names each class that is present once. Received: {name}={present.tolist()}"
             )
         row[present] = 1

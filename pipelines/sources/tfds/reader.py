@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from medkeras.errors import InputError
 from pipelines.sources.tfds.features import image_features
 
 CHUNK = 256  # Records read at a time.
@@ -89,7 +90,7 @@ def read_splits(
         }
     size = sum(builder.info.splits[name].num_bytes for name in names)
     if size > memory_limit:
-        raise ValueError(
+        raise InputError(
             f"Cannot read {_place(builder)}: {size:,} bytes of TFRecord are read from their beginning, into memory. "
             "Prepare the set with file_format='array_record' in another data_dir, or raise `memory_limit`. "
             f"Received: memory_limit={memory_limit}"
@@ -135,7 +136,7 @@ def _values(examples: Iterable[dict[str, Any]], wanted: Collection[str], image: 
 def _image(example: dict[str, Any], image: str, row: int) -> bytes:
     """Returns the image's bytes; where an array record file was cut, a record comes back without."""
     if example[image] is None:
-        raise ValueError(f"record {row} is damaged")
+        raise InputError(f"record {row} is damaged")
     return example[image]
 
 
@@ -151,4 +152,4 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         lines = [line.strip() for line in GRAPH_NODE.sub("", str(error)).splitlines() if line.strip()]
-        raise ValueError(f"{what}: {lines[0] if lines else type(error).__name__}") from error
+        raise InputError(f"{what}: {lines[0] if lines else type(error).__name__}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.tasks import default_task
 from pipelines.images.decode import MAX_PIXELS
 from pipelines.images.defects import defect
@@ -110,7 +111,7 @@ def _splits(info: Any) -> dict[str, str]:
     if not known and len(filled) == 1:
         return {filled[0]: ""}
     if not known or len(set(known.values())) < len(known):
-        raise ValueError(
+        raise InputError(
             f"A set has the splits train, validation and test, or one alone. Received: {info.full_name} with "
             f"{', '.join(filled) or 'none'}"
         )
@@ -125,7 +126,7 @@ def _patient_feature(info: Any, key: str | None) -> str | None:
     if key is None:
         return next((name for name in PATIENT_KEYS if name in scalars), None)
     if key not in scalars:
-        raise ValueError(
+        raise InputError(
             f"`patient_key` is one of the features of {info.name}, {', '.join(scalars)}. Received: patient_key={key!r}"
         )
     return key
@@ -137,7 +138,7 @@ def _labelled(labels: np.ndarray, name: str) -> np.ndarray:
         return np.arange(len(labels))
     kept = np.flatnonzero(labels != UNLABELLED)
     if len(kept) == 0:
-        raise ValueError(f"A set has labels. Received: {name}, all {len(labels)} records without")
+        raise InputError(f"A set has labels. Received: {name}, all {len(labels)} records without")
     if len(kept) < len(labels):
         logger.warning("%s: left out %d of %d records, without a label", name, len(labels) - len(kept), len(labels))
     return kept
@@ -157,7 +158,7 @@ def _table(
     patients = [str(value) for value in plain_values(info.features[patient], values[patient])] if patient else ids
     blank = next((name for name, value in zip(ids, patients, strict=True) if value == ""), None)
     if blank is not None:
-        raise ValueError(f"Every record needs a patient. Received: {blank} of {info.full_name} without {patient}")
+        raise InputError(f"Every record needs a patient. Received: {blank} of {info.full_name} without {patient}")
     roles = {"id": ids, "patient": patients, "split": [names[theirs] for theirs, _ in origin]}
     metadata = {
         f"original_{key}" if key in roles else key: plain_values(info.features[key], values[key])
@@ -176,10 +177,10 @@ def _version(paths: Sequence[os.PathLike]) -> str:
 def _sound(data: bytes, name: str, max_pixels: int) -> bytes:
     """Returns the bytes of an image that is whole and not too large."""
     if reason := defect(data):
-        raise ValueError(f"Cannot read {name}: {reason}")
+        raise InputError(f"Cannot read {name}: {reason}")
     header = read_header(data)
     if header.height * header.width > max_pixels:
-        raise ValueError(
+        raise InputError(
             f"Cannot read {name}: {header.width} x {header.height} pixels are more than `max_pixels`. "
             f"Received: max_pixels={max_pixels}"
         )
@@ -191,7 +192,7 @@ def _decoded(data: bytes, feature: Any, name: str) -> np.ndarray:
     try:
         image = feature.decode_example_np(data)
     except Exception as error:  # OpenCV's, NumPy's and TFDS' own.
-        raise ValueError(f"Cannot read {name}: {' '.join(str(error).split())}") from error
+        raise InputError(f"Cannot read {name}: {' '.join(str(error).split())}") from error
     channels = _channels(feature)
     if channels == 3 and image.shape[-1] == 1:
         return np.repeat(image, 3, axis=-1)

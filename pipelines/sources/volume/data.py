@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 OPENERS = {"raw": lambda file: file, "gzip": lambda file: gzip.GzipFile(fileobj=file), "bzip2": bz2.BZ2File}
 CHUNK = 1 << 20
 
@@ -84,7 +86,7 @@ def read_values(layout: Layout, *, frame: int | None = None) -> np.ndarray:
             data = _exactly(stream, count * size)
             _pass(stream, (math.prod(layout.sizes) - first - count) * size)
             if stream.read(1):  # The checksum of a compressed file is compared when its end is reached.
-                raise ValueError("the data go on behind the last voxel that the header declares")
+                raise InputError("the data go on behind the last voxel that the header declares")
     sizes = [n for axis, n in enumerate(layout.sizes) if axis != layout.frames]
     array = np.frombuffer(data, layout.dtype).reshape(sizes, order="F")
     return _checked(_in_order(array, layout), layout)
@@ -95,9 +97,9 @@ def _part(layout: Layout, frame: int | None) -> tuple[int, int]:
     total = math.prod(layout.sizes)
     frames = 1 if layout.frames is None else layout.sizes[layout.frames]
     if frame is None and frames > 1:
-        raise ValueError(f"it has {frames} frames; pass frame, one of 0 to {frames - 1}")
+        raise InputError(f"it has {frames} frames; pass frame, one of 0 to {frames - 1}")
     if frame is not None and not 0 <= frame < frames:
-        raise ValueError(f"`frame` must be in 0 to {frames - 1}. Received: frame={frame}")
+        raise InputError(f"`frame` must be in 0 to {frames - 1}. Received: frame={frame}")
     return (frame or 0) * (total // frames), total // frames
 
 
@@ -107,23 +109,23 @@ def _damage_named() -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error) as error:
-        raise ValueError(f"truncated or damaged: {error}") from error
+        raise InputError(f"truncated or damaged: {error}") from error
     except MemoryError as error:
-        raise ValueError("larger than the memory, or damaged") from error
+        raise InputError("larger than the memory, or damaged") from error
 
 
 def _pass(stream: BinaryIO, count: int) -> None:
     while count > 0:
         passed = len(stream.read(min(count, CHUNK)))
         if not passed:
-            raise ValueError(f"truncated: {count} bytes are missing that the header declares")
+            raise InputError(f"truncated: {count} bytes are missing that the header declares")
         count -= passed
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:
     data = stream.read(count)
     if len(data) < count:
-        raise ValueError(f"truncated: {count - len(data)} bytes are missing that the header declares")
+        raise InputError(f"truncated: {count - len(data)} bytes are missing that the header declares")
     return data
 
 
@@ -146,5 +148,5 @@ def _checked(array: np.ndarray, layout: Layout) -> np.ndarray:
         values = array.astype(np.float64) * layout.slope + layout.intercept if scaled else array
         values = values.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
-        raise ValueError(f"voxels must be finite. Received: {(~np.isfinite(values)).sum()} that are NaN or infinite")
+        raise InputError(f"voxels must be finite. Received: {(~np.isfinite(values)).sum()} that are NaN or infinite")
     return values

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import zlib
 
+from medkeras.errors import InputError
 from pipelines.sources.file_errors import naming
 from pipelines.sources.volume.data import Layout, read_values
 from pipelines.sources.volume.grid import MAX_VOXELS, Grid, Volume, check_size, orientation_affine
@@ -104,7 +105,7 @@ def _layout(path: str) -> Layout:
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head:
-        raise ValueError("the file has zero bytes")
+        raise InputError("the file has zero bytes")
     if head.startswith(b"NRRD"):
         return nrrd_layout(path)
     compressed = head.startswith(b"\x1f\x8b")
@@ -112,7 +113,7 @@ def _layout(path: str) -> Layout:
         try:
             head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD)
         except zlib.error as error:
-            raise ValueError(f"damaged gzip: {error}") from error
+            raise InputError(f"damaged gzip: {error}") from error
     return nifti_layout(path, head, compressed=compressed)
 
 
@@ -120,8 +121,8 @@ def _grid(layout: Layout, orientation: str | None) -> Grid:
     affine = layout.affine
     if affine is None:
         if orientation is None:
-            raise ValueError("it does not say its orientation; pass orientation, where its axes lead, as RAS or LPS")
+            raise InputError("it does not say its orientation; pass orientation, where its axes lead, as RAS or LPS")
         if len(layout.spacing) != 3 or not min(layout.spacing) > 0:
-            raise ValueError(f"a spacing must be positive. Received: {list(layout.spacing) or 'none'}")
+            raise InputError(f"a spacing must be positive. Received: {list(layout.spacing) or 'none'}")
         affine = orientation_affine(orientation, layout.spacing)
     return Grid(layout.shape, affine)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.windows import linear_window, parse_window
 
 PERCENTILES = (0.5, 99.5)
@@ -52,7 +53,7 @@ def check_percentiles(percentiles: Sequence[float]) -> None:
     except (TypeError, ValueError):
         low, high = np.nan, np.nan
     if not 0 <= low < high <= 100:
-        raise ValueError(
+        raise InputError(
             f"`percentiles` must be two ascending numbers in [0, 100]. Received: percentiles={percentiles!r}"
         )
 

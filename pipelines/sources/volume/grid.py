@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
+
 # More than any scan of one series: a CT of 512 x 512 x 1500; in float32, 1.6 GB.
 MAX_VOXELS = 4 * 10**8
 SPACINGS = (1e-4, 1e3)  # Millimetres; all else is a damaged header or a wrong unit.
@@ -30,18 +32,18 @@ class Grid:
     def __post_init__(self) -> None:
         affine = np.array(self.affine, np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or affine[3].tolist() != [0, 0, 0, 1]:
-            raise ValueError(f"An affine has 4 x 4 finite numbers, the last row 0 0 0 1. Received: {affine.tolist()}")
+            raise InputError(f"An affine has 4 x 4 finite numbers, the last row 0 0 0 1. Received: {affine.tolist()}")
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"A volume has three axes, each of one voxel or more. Received: shape={self.shape}")
+            raise InputError(f"A volume has three axes, each of one voxel or more. Received: shape={self.shape}")
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if not all(SPACINGS[0] <= one <= SPACINGS[1] for one in self.spacing):
-            raise ValueError(
+            raise InputError(
                 f"Voxels are {SPACINGS[0]} to {SPACINGS[1]:.0f} mm long. "
                 f"Received: {' x '.join(f'{one:.6g}' for one in self.spacing)} mm"
             )
         if abs(np.linalg.det(affine[:3, :3] / self.spacing)) < LEAST_VOLUME:
-            raise ValueError(f"The affine is singular: its axes lie in one plane. Received: {affine.tolist()}")
+            raise InputError(f"The affine is singular: its axes lie in one plane. Received: {affine.tolist()}")
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -85,7 +87,7 @@ def orientation_affine(codes: str, spacing: Sequence[float]) -> np.ndarray:
     places = [("RAS".find(c), "LPI".find(c)) for c in str(codes).upper()]
     world = [max(pair) for pair in places]
     if sorted(world) != [0, 1, 2]:
-        raise ValueError(f"`orientation` names a side for each axis, as RAS or LPS. Received: orientation={codes!r}")
+        raise InputError(f"`orientation` names a side for each axis, as RAS or LPS. Received: orientation={codes!r}")
     affine = np.zeros((4, 4))
     affine[world, range(3)] = [step if right >= 0 else -step for (right, _), step in zip(places, spacing, strict=True)]
     affine[3, 3] = 1
@@ -172,7 +174,7 @@ def crop_or_pad(array: np.ndarray, shape: Sequence[int], *, centre: Sequence[flo
     shape = check_shape(shape)
     centre = [(n - 1) / 2 for n in array.shape[:3]] if centre is None else list(centre)
     if len(centre) != 3 or not np.isfinite(centre).all():
-        raise ValueError(f"`centre` must be three finite numbers. Received: centre={centre}")
+        raise InputError(f"`centre` must be three finite numbers. Received: centre={centre}")
     window = np.zeros((*shape, *array.shape[3:]), array.dtype)
     inside, outside = [], []
     for stored, wanted, middle in zip(array.shape, shape, centre, strict=False):
@@ -192,7 +194,7 @@ def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """
     sizes = tuple(shape) if isinstance(shape, Sequence) else ()
     if len(sizes) != 3 or not all(isinstance(n, int) and n >= 1 for n in sizes):
-        raise ValueError(f"`shape` must be (depth, height, width), in voxels. Received: shape={shape!r}")
+        raise InputError(f"`shape` must be (depth, height, width), in voxels. Received: shape={shape!r}")
     return sizes
 
 
@@ -204,4 +206,4 @@ def check_size(shape: Sequence[int], max_voxels: int) -> None:
     """
     if math.prod(shape) > max_voxels:
         sizes = " x ".join(str(n) for n in shape)
-        raise ValueError(f"{sizes} voxels are more than `max_voxels`. Received: max_voxels={max_voxels}")
+        raise InputError(f"{sizes} voxels are more than `max_voxels`. Received: max_voxels={max_voxels}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.volume.data import Layout
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def nifti_layout(path: str, head: bytes, *, compressed: bool) -> Layout:
     header, single = _parse(head)
     sizes = tuple(int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])])
     if not 1 <= len(sizes) <= 7 or len(sizes) != header["dim"][0] or min(sizes) < 1:
-        raise ValueError(f"a NIfTI has 1 to 7 axes of one voxel or more. Received: dim={header['dim'].tolist()}")
+        raise InputError(f"a NIfTI has 1 to 7 axes of one voxel or more. Received: dim={header['dim'].tolist()}")
     sizes = _spatial_first(sizes)
     dtype, channels = _type(header)
     slope, intercept = _scaling(header)
@@ -75,11 +76,11 @@ def _parse(head: bytes) -> tuple["Nifti1Header", bool]:
         if version and len(head) >= size:
             magic = head[MAGIC[version]]
             if magic not in (*SINGLE, *PAIR):
-                raise ValueError("no NIfTI: its magic number is missing, as in ANALYZE 7.5, which has no orientation")
+                raise InputError("no NIfTI: its magic number is missing, as in ANALYZE 7.5, which has no orientation")
             kind = nibabel.Nifti1Header if version == 1 else nibabel.Nifti2Header
             # Unchecked: the check would mend the header in silence.
             return kind(head[:size], endianness=sign, check=False), magic in SINGLE
-    raise ValueError("neither NIfTI nor NRRD, or truncated")
+    raise InputError("neither NIfTI nor NRRD, or truncated")
 
 
 def _spatial_first(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -87,7 +88,7 @@ def _spatial_first(sizes: tuple[int, ...]) -> tuple[int, ...]:
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
     if len(sizes) > 4:
-        raise ValueError(f"a NIfTI of more than four axes is not read. Received: {' x '.join(map(str, sizes))}")
+        raise InputError(f"a NIfTI of more than four axes is not read. Received: {' x '.join(map(str, sizes))}")
     return sizes + (1,) * (3 - len(sizes))
 
 
@@ -98,11 +99,11 @@ def _type(header: "Nifti1Header") -> tuple[np.dtype, int | None]:
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
-        raise ValueError(f"unknown NIfTI datatype. Received: datatype={int(header['datatype'])}") from error
+        raise InputError(f"unknown NIfTI datatype. Received: datatype={int(header['datatype'])}") from error
     if dtype.names in COLORS:
         return np.dtype(np.uint8), COLORS[dtype.names]
     if dtype.kind not in "iuf":
-        raise ValueError(f"voxels are whole or real numbers or RGB. Received: {dtype}")
+        raise InputError(f"voxels are whole or real numbers or RGB. Received: {dtype}")
     return np.dtype(dtype.str), None
 
 
@@ -111,7 +112,7 @@ def _scaling(header: "Nifti1Header") -> tuple[float, float]:
     if slope == 0 or math.isnan(slope) or _type(header)[1]:
         return 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise ValueError(f"scl_slope and scl_inter must be finite. Received: {slope} and {intercept}")
+        raise InputError(f"scl_slope and scl_inter must be finite. Received: {slope} and {intercept}")
     return slope, intercept
 
 
@@ -123,7 +124,7 @@ def _affine(header: "Nifti1Header") -> np.ndarray | None:
     try:
         affine = header.get_best_affine()
     except (HeaderDataError, ValueError, ArithmeticError) as error:
-        raise ValueError(f"its qform is not sound: {error}") from error
+        raise InputError(f"its qform is not sound: {error}") from error
     affine[:3] *= _unit(header)
     return affine
 
@@ -133,14 +134,14 @@ def _unit(header: "Nifti1Header") -> float:
     try:
         return MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
     except KeyError as error:
-        raise ValueError(f"unknown NIfTI unit. Received: xyzt_units={int(header['xyzt_units'])}") from error
+        raise InputError(f"unknown NIfTI unit. Received: xyzt_units={int(header['xyzt_units'])}") from error
 
 
 def _offset(header: "Nifti1Header", available: int, *, single: bool) -> int:
     offset = float(header["vox_offset"])
     least = header.sizeof_hdr + 4 if single else 0
     if not (math.isfinite(offset) and offset >= least):
-        raise ValueError(f"vox_offset must be >= {least}. Received: vox_offset={offset:g}")
+        raise InputError(f"vox_offset must be >= {least}. Received: vox_offset={offset:g}")
     return int(offset)
 
 

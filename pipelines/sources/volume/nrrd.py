@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.volume.data import Layout
 
 MAX_HEADER = 1 << 22  # Bytes; segmentations list all their regions in it.
@@ -58,12 +59,12 @@ def nrrd_layout(path: str) -> Layout:
     directions = _directions(header, len(sizes))
     kinds = [str(kind).lower() for kind in header.get("kinds", [])] or ["domain"] * len(sizes)
     if len(kinds) != len(sizes):
-        raise ValueError(f"an NRRD has one kind per axis. Received: {len(kinds)} kinds, {len(sizes)} axes")
+        raise InputError(f"an NRRD has one kind per axis. Received: {len(kinds)} kinds, {len(sizes)} axes")
     spatial = _spatial(kinds, directions)
     color, frames = _other_axes(kinds, sizes, spatial)
     dtype, encoding = _coding(header)
     if color is not None and dtype.str[1:] not in ("u1", "u2"):
-        raise ValueError(f"colours are uint8 or uint16. Received: {dtype}")
+        raise InputError(f"colours are uint8 or uint16. Received: {dtype}")
     data_path, start, skip = _place(header, path, length, dtype.itemsize * int(np.prod(sizes, dtype=object)), encoding)
     return Layout(
         sizes=sizes,
@@ -94,14 +95,14 @@ def _parse(path: str) -> tuple[dict[str, Any], int]:
             if not line.strip():
                 break
     if length >= MAX_HEADER:
-        raise ValueError(f"its header is longer than {MAX_HEADER} bytes, or damaged")
+        raise InputError(f"its header is longer than {MAX_HEADER} bytes, or damaged")
     try:
         fields = nrrd.read_header(lines)
     except (nrrd.NRRDError, ValueError, TypeError, LookupError, ArithmeticError, StopIteration) as error:
-        raise ValueError(f"damaged NRRD header: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"damaged NRRD header: {' '.join(str(error).split())[:200]}") from error
     missing = [name for name in ("dimension", "type", "encoding", "sizes") if name not in fields]
     if missing:
-        raise ValueError(f"damaged NRRD header: no {', '.join(missing)}")
+        raise InputError(f"damaged NRRD header: no {', '.join(missing)}")
     return fields, length
 
 
@@ -113,7 +114,7 @@ def _field(header: dict[str, Any], name: str, default: Any = None) -> Any:
 def _sizes(header: dict[str, Any]) -> tuple[int, ...]:
     sizes = tuple(int(n) for n in np.atleast_1d(header["sizes"]))
     if len(sizes) != header["dimension"] or min(sizes) < 1:
-        raise ValueError(f"an NRRD has `dimension` sizes, all positive. Received: {header['dimension']}, {sizes}")
+        raise InputError(f"an NRRD has `dimension` sizes, all positive. Received: {header['dimension']}, {sizes}")
     return sizes
 
 
@@ -124,7 +125,7 @@ def _directions(header: dict[str, Any], axes: int) -> np.ndarray | None:
         return None
     rows = [np.full(3, np.nan) if row is None else np.asarray(row, np.float64) for row in given]
     if len(rows) != axes or any(row.shape != (3,) for row in rows):
-        raise ValueError("an NRRD of space has one direction of three numbers, or none, per axis")
+        raise InputError("an NRRD of space has one direction of three numbers, or none, per axis")
     return np.stack(rows)
 
 
@@ -134,7 +135,7 @@ def _spatial(kinds: list[str], directions: np.ndarray | None) -> tuple[int, int,
     else:
         spatial = np.flatnonzero(~np.isnan(directions).all(axis=1)).tolist()
     if len(spatial) != 3:
-        raise ValueError(f"an NRRD volume has three axes of space. Received: {len(spatial)}, of kinds {kinds}")
+        raise InputError(f"an NRRD volume has three axes of space. Received: {len(spatial)}, of kinds {kinds}")
     return tuple(spatial)
 
 
@@ -146,22 +147,22 @@ def _other_axes(kinds: list[str], sizes: tuple[int, ...], spatial: tuple[int, ..
             continue
         role = "color" if COLOR_KINDS.get(kind) == sizes[axis] else "frames" if kind in FRAME_KINDS else None
         if role is None or found[role] is not None:
-            raise ValueError(f"an NRRD axis of kind {kind} and size {sizes[axis]} is not read")
+            raise InputError(f"an NRRD axis of kind {kind} and size {sizes[axis]} is not read")
         found[role] = axis
     if found["frames"] is not None and found["frames"] != len(sizes) - 1:
-        raise ValueError(f"frames are the last axis of an NRRD. Received: axis {found['frames']} of {len(sizes)}")
+        raise InputError(f"frames are the last axis of an NRRD. Received: axis {found['frames']} of {len(sizes)}")
     return found["color"], found["frames"]
 
 
 def _coding(header: dict[str, Any]) -> tuple[np.dtype, str]:
     kind, encoding = header["type"].lower(), header["encoding"].lower()
     if kind not in CODES:
-        raise ValueError(f"an NRRD holds whole or real numbers. Received: type={kind}")
+        raise InputError(f"an NRRD holds whole or real numbers. Received: type={kind}")
     if encoding not in ENCODINGS:
-        raise ValueError(f"an NRRD is coded as {', '.join(ENCODINGS)}. Received: encoding={encoding}")
+        raise InputError(f"an NRRD is coded as {', '.join(ENCODINGS)}. Received: encoding={encoding}")
     order = str(header.get("endian", "")).lower()
     if order not in BYTE_ORDERS and not CODES[kind].endswith("1"):
-        raise ValueError(f"an NRRD of {kind} says its endian, little or big. Received: endian={order!r}")
+        raise InputError(f"an NRRD of {kind} says its endian, little or big. Received: endian={order!r}")
     return np.dtype(BYTE_ORDERS.get(order, "=") + CODES[kind]), ENCODINGS[encoding]
 
 
@@ -171,7 +172,7 @@ def _affine(header: dict[str, Any], directions: np.ndarray | None, spatial: tupl
         return None
     origin = np.asarray(header.get("space origin", np.zeros(3)), np.float64)
     if origin.shape != (3,):
-        raise ValueError(f"a space origin is three numbers. Received: {origin.tolist()}")
+        raise InputError(f"a space origin is three numbers. Received: {origin.tolist()}")
     affine = np.eye(4)
     affine[:3, :3] = directions[list(spatial)].T * _units(header, "space units")
     affine[:3, 3] = origin * _units(header, "space units")
@@ -187,7 +188,7 @@ def _spacings(header: dict[str, Any], directions: np.ndarray | None, spatial: tu
     if given is None:
         return ()
     if len(given) <= max(spatial):
-        raise ValueError(f"an NRRD has one spacing per axis. Received: {len(given)}")
+        raise InputError(f"an NRRD has one spacing per axis. Received: {len(given)}")
     return tuple((np.asarray(given, np.float64)[list(spatial)] * _units(header, "units")).tolist())
 
 
@@ -195,7 +196,7 @@ def _units(header: dict[str, Any], field: str) -> float:
     """Returns the millimetres of the unit of length, which is mm where the header does not say."""
     units = {unit.lower() for unit in header.get(field, [])} - {"", "none", "???"} or {"mm"}
     if len(units) > 1 or not units <= set(MILLIMETRES):
-        raise ValueError(f"{field} must be one of {', '.join(MILLIMETRES)} for all axes. Received: {sorted(units)}")
+        raise InputError(f"{field} must be one of {', '.join(MILLIMETRES)} for all axes. Received: {sorted(units)}")
     return MILLIMETRES[units.pop()]
 
 
@@ -203,7 +204,7 @@ def _place(header: dict[str, Any], path: str, length: int, size: int, encoding: 
     """Returns the data file, the bytes before what is coded, and the bytes to skip in what is decoded."""
     name, lines, skip = _field(header, "data file"), _field(header, "line skip", 0), _field(header, "byte skip", 0)
     if lines < 0 or skip < -1 or (skip == -1 and encoding != "raw"):
-        raise ValueError(f"an NRRD skips no less than 0 lines and bytes. Received: {lines} lines, {skip} bytes")
+        raise InputError(f"an NRRD skips no less than 0 lines and bytes. Received: {lines} lines, {skip} bytes")
     data_path, start = (path, length) if name is None else (_beside(path, name), 0)
     if skip == -1:
         return data_path, -size, 0
@@ -217,10 +218,10 @@ def _place(header: dict[str, Any], path: str, length: int, size: int, encoding: 
 def _beside(path: str, name: str) -> str:
     """Returns the path of a data file, which lies with its header: a header from elsewhere must not open any file."""
     if name.upper().startswith("LIST") or "%" in name:
-        raise ValueError(f"an NRRD with several data files is not read. Received: data file {name}")
+        raise InputError(f"an NRRD with several data files is not read. Received: data file {name}")
     relative = os.path.normpath(name)
     if os.path.isabs(name) or relative.split(os.sep)[0] == os.pardir:
-        raise ValueError(f"the data file of an NRRD lies beside or below its header. Received: data file {name}")
+        raise InputError(f"the data file of an NRRD lies beside or below its header. Received: data file {name}")
     data_path = os.path.join(os.path.dirname(path), relative)
     if not os.path.isfile(data_path):
         raise FileNotFoundError(f"{data_path}, the voxels of an NRRD")

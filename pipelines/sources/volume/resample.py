@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.volume.grid import MAX_VOXELS, SPACINGS, Grid, Volume, check_size, to_ras
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _spacing(spacing: float | Sequence[float]) -> tuple[float, ...]:
     except (TypeError, ValueError):
         wanted = (math.nan,)
     if not all(SPACINGS[0] <= one <= SPACINGS[1] for one in wanted):
-        raise ValueError(
+        raise InputError(
             f"`spacing` must be one number or three, {SPACINGS[0]} to {SPACINGS[1]:.0f} mm. "
             f"Received: spacing={spacing!r}"
         )

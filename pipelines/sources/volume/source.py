@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from medkeras.errors import InputError
 from medkeras.tasks import default_task
 from pipelines.images.records import Records
 from pipelines.sources.class_folders import class_folders, patients_in
@@ -129,7 +130,7 @@ def open_volume(
         records = open_table(rest, task=task, on_error=on_error, **table_options)
         path_of, mask_of = _paths_in_csv(records, rest, mask_column, root)
     if centre == "mask" and mask_of is None:
-        raise ValueError("`centre` must be volume where there are no label volumes. Received: centre='mask'")
+        raise InputError("`centre` must be volume where there are no label volumes. Received: centre='mask'")
     return _viewed(records, view, path_of, mask_of)
 
 
@@ -146,7 +147,7 @@ def is_volume(name: str) -> bool:
 def _check_unused(kind: str, options: dict) -> None:
     for name, given in options.items():
         if given not in (None, "ignore"):
-            raise ValueError(f"Volumes in {kind} are opened without `{name}`. Received: {name}={given!r}")
+            raise InputError(f"Volumes in {kind} are opened without `{name}`. Received: {name}={given!r}")
 
 
 def _from_folder(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medkeras.errors import InputError
 from pipelines.sources.file_errors import naming
 from pipelines.sources.volume.file import read_volume, read_volume_header
 from pipelines.sources.volume.grey import PERCENTILES, Window, check_percentiles, grey_range, to_grey
@@ -56,13 +57,13 @@ class VolumeView:
 
     def __post_init__(self) -> None:
         if self.centre not in CENTRES:
-            raise ValueError(f"`centre` must be volume or mask. Received: centre={self.centre!r}")
+            raise InputError(f"`centre` must be volume or mask. Received: centre={self.centre!r}")
         if self.frame is not None and (not isinstance(self.frame, int) or self.frame < 0):
-            raise ValueError(f"`frame` must be a whole number >= 0. Received: frame={self.frame!r}")
+            raise InputError(f"`frame` must be a whole number >= 0. Received: frame={self.frame!r}")
         if not (isinstance(self.max_voxels, int) and self.max_voxels >= 1):
-            raise ValueError(f"`max_voxels` must be a whole number >= 1. Received: max_voxels={self.max_voxels!r}")
+            raise InputError(f"`max_voxels` must be a whole number >= 1. Received: max_voxels={self.max_voxels!r}")
         if self.centre == "mask" and self.shape is None:
-            raise ValueError("`shape` must be given with centre='mask'. Received: shape=None")
+            raise InputError("`shape` must be given with centre='mask'. Received: shape=None")
         if self.shape is not None:
             check_size(check_shape(self.shape), self.max_voxels)
         if self.orientation is not None:
@@ -138,7 +139,7 @@ class VolumeView:
         """Maps an array to [0, 1]; percentiles are those of the stored one, whatever the spacing."""
         if stored.ndim == 4:
             if self.window is not None:
-                raise ValueError(f"a window is for grey volumes. Received: {stored.shape[-1]} channels")
+                raise InputError(f"a window is for grey volumes. Received: {stored.shape[-1]} channels")
             return array.astype(np.float32) / np.float32(np.iinfo(stored.dtype).max)
         return to_grey(array, *grey_range(stored, window=self.window, percentiles=self.percentiles))
 
@@ -146,7 +147,7 @@ class VolumeView:
         label = read_volume(path, orientation=self.orientation, max_voxels=self.max_voxels)
         with naming(path):
             if label.array.ndim == 4:
-                raise ValueError("a label volume has one number per voxel. Received: colours")
+                raise InputError("a label volume has one number per voxel. Received: colours")
             _check_meeting(label.grid, grid)
             return to_image(sample_nearest(Volume(label.array != 0, label.affine), grid).array)
 
@@ -164,4 +165,4 @@ def _check_meeting(label: Grid, image: Grid) -> None:
     way = np.linalg.solve(image.affine, label.affine)
     places = way[:3, :3] @ corners + way[:3, 3:]
     if (places.max(axis=1) < -0.5).any() or (places.min(axis=1) > np.array(image.shape) - 0.5).any():
-        raise ValueError("a label volume lies where its image is, but these two do not meet in space")
+        raise InputError("a label volume lies where its image is, but these two do not meet in space")
