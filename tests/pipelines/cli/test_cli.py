@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medkeras.errors import InputError
 from medkeras.models import registry
 from paths import ROOT
+from pipelines.cli import main as cli
 from pipelines.cli.main import main
-from pipelines.cli.main import main as cli
 from tiny_model import PRESETS, tiny_models  # noqa: F401  registers its models for each test
 
 TINY = ["--model", "tiny_net", "--image-size", "16", "--batch-size", "8", "--epochs", "1"]
@@ -262,7 +263,7 @@ def test_an_error_inside_a_dataset_is_unwrapped():
     import tensorflow as tf
 
     def read(index):
-        raise ValueError("Cannot read a/b.png: truncated")
+        raise InputError("Cannot read a/b.png: truncated")
 
     dataset = tf.data.Dataset.range(1).map(lambda i: tf.numpy_function(read, [i], tf.int64))
     with pytest.raises(tf.errors.OpError) as caught:
