@@ -4,11 +4,12 @@ import importlib
 from typing import Any
 
 from medkeras import checkpoints, layers, losses, metrics, models, tasks
+from medkeras.errors import InputError
 from medkeras.version import __version__
 
 _LAZY = ("evaluation", "explain", "export", "super_resolution", "uncertainty")
 
-__all__ = ["__version__", "checkpoints", "layers", "losses", "metrics", "models", "tasks", *_LAZY]
+__all__ = ["InputError", "__version__", "checkpoints", "layers", "losses", "metrics", "models", "tasks", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

@@ -94,7 +94,7 @@ def check_method(model: ImageClassifier, method: str) -> None:
         >>> check_method(create("focusnet2d_tiny", num_classes=2), "gradcam")
         Traceback (most recent call last):
         ...
-        medkeras.errors.InputError: There is no such method; perhaps grad_cam. Received: method='gradcam'
+        medkeras.InputError: There is no such method; perhaps grad_cam. Received: method='gradcam'
     """
     if method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, n=1) or METHODS

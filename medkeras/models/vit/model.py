@@ -218,7 +218,7 @@ class ViT(ImageClassifier):
             >>> model.load_official({"cls_token": np.zeros((1, 1, 4))})
             Traceback (most recent call last):
             ...
-            medkeras.errors.InputError: The checkpoint lacks 23 tensors, the first being vit.embeddings.position_embeddings.
+            medkeras.InputError: The checkpoint lacks 23 tensors, the first being vit.embeddings.position_embeddings.
         """
         return checkpoints.load(self, read_official(source), skip_head=skip_head)
 
