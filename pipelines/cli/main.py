@@ -1,6 +1,7 @@
 """The command line: one command per job, and errors on one line."""
 
 import importlib.metadata
+import os
 import pathlib
 import re
 import sys
@@ -11,7 +12,6 @@ import typer
 import typer.core
 from rich.table import Table
 
-from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.enhance import enhance
 from pipelines.cli.explain import explain
@@ -25,6 +25,7 @@ from pipelines.cli.starting import starting
 from pipelines.cli.train import train
 from pipelines.cli.train_upscaler import train_upscaler
 from pipelines.runtime.console import PlainConsole
+from pipelines.runtime.native_log import SHOW
 from pipelines.runtime.termination import Terminated
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
@@ -62,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         2
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    os.environ.pop(SHOW, None)
+    if "--debug" in arguments:
+        os.environ[SHOW] = "1"  # Of the processes that a command starts too.
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="medkeras", standalone_mode=False) or 0
     except KeyboardInterrupt:
@@ -82,8 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str | None:
     """Returns what was wrong with the input, or None if the error is not the user's."""
-    usage = typer.BadParameter.__base__
-    if isinstance(error, usage):
+    from medkeras.errors import InputError
+
+    if isinstance(error, options.UsageError):
         return f"{error.format_message().rstrip('.')}; see `medkeras --help`"
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}"

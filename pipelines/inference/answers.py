@@ -20,9 +20,10 @@ from medkeras.uncertainty import (
     summarize,
 )
 from pipelines.images.records import Records
+from pipelines.inference.batch_bar import BatchBar
 from pipelines.input.cache import images_from_source
 from pipelines.input.dataset import InputPipeline
-from pipelines.training.progress import BatchBar, bar
+from pipelines.runtime.progress import Bar
 
 Sampler = Callable[[np.ndarray, int], Uncertainty]
 Models = Sequence[ImageClassifier]
@@ -201,7 +202,7 @@ def predict_logits(
     pipeline = pipeline_for(model, records, batch_size)
     unlabelled = pipeline.batches().map(lambda image, label: image)
     batches = -(-len(records) // pipeline.batch_size)
-    with bar(console or Console(quiet=True)) as moving:
+    with Bar(console or Console(quiet=True)) as moving:
         callback = BatchBar(moving, title=f"Predicting {records.name}", batches=batches)
         return model.predict(unlabelled, verbose=0, callbacks=[callback])
 
@@ -231,7 +232,7 @@ def _sample(
 ) -> Uncertainty:
     """Samples batch by batch, each from a seed of its own."""
     parts = []
-    with bar(console or Console(quiet=True)) as moving:
+    with Bar(console or Console(quiet=True)) as moving:
         row = moving.add_task(f"Sampling {records.name}", total=len(records))
         for i, (images, _) in enumerate(pipeline_for(model, records, batch_size).batches().as_numpy_iterator()):
             parts.append(sampler(images, int(np.random.default_rng([seed, i]).integers(2**31))))

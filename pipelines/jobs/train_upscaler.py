@@ -21,7 +21,8 @@ from pipelines.io.run_folder import RunFolder, atomic_path
 from pipelines.load import Splits
 from pipelines.runtime.environment import environment
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.training.progress import EpochLines, bar
+from pipelines.runtime.progress import Bar
+from pipelines.training.progress import EpochLines
 
 PLACES_PER_VECTOR = 8  # of the images from which the codebook is restarted
 CLIP_NORM = 1.0
@@ -215,7 +216,7 @@ def _fit(
     falling = keras.optimizers.schedules.CosineDecay(config.learning_rate, epochs * data.steps_per_epoch)
     mean = {"use_ema": True, "ema_momentum": ema} if ema else {}
     training.compile(keras.optimizers.Adam(falling, global_clipnorm=CLIP_NORM, **mean))
-    with bar(console) as moving:
+    with Bar(console) as moving:
         lines = EpochLines(moving, epochs=epochs, steps=data.steps_per_epoch)
         history = training.fit(
             crops,

@@ -1,42 +1,12 @@
-"""What a person sees while Keras works: one line per epoch, and a moving bar where there is a terminal."""
+"""What a person sees of a training: one line per epoch, and the steps of the running one on a bar."""
 
 import time
 from typing import Any
 
 import keras
 from rich import progress as rich_progress
-from rich.console import Console
 
-
-def bar(console: Console) -> rich_progress.Progress:
-    """Returns a progress bar that leaves nothing behind and is silent where the output is not a terminal."""
-    return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}", markup=False),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-class BatchBar(keras.callbacks.Callback):
-    """Moves a bar with the batches of a prediction.
-
-    Args:
-        progress: A started bar, from `bar`.
-        title: What is done.
-        batches: How many there are.
-    """
-
-    def __init__(self, progress: rich_progress.Progress, *, title: str, batches: int | None = None) -> None:
-        super().__init__()
-        self.progress, self.row = progress, progress.add_task(title, total=batches)
-
-    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Moves the bar by one batch."""
-        self.progress.update(self.row, completed=batch + 1)
+from pipelines.runtime.progress import duration
 
 
 class EpochLines(keras.callbacks.Callback):
@@ -74,17 +44,3 @@ class EpochLines(keras.callbacks.Callback):
         )
         ending = duration(seconds) + (f", {duration(left)} left" if left else "")
         self.progress.console.print(f"{self.title}  {measures}  ({ending})", highlight=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Returns a length of time in its two largest units.
-
-    Example:
-        >>> duration(7.4), duration(192), duration(8100)
-        ('7 s', '3 min 12 s', '2 h 15 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, seconds = divmod(whole, 60)
-    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
