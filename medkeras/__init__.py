@@ -3,12 +3,12 @@
 import importlib
 from typing import Any
 
-from medkeras import checkpoints, layers, losses, metrics, models, tasks
+from medkeras import checkpoints, errors, layers, losses, metrics, models, tasks
 from medkeras.version import __version__
 
 _LAZY = ("evaluation", "explain", "export", "super_resolution", "uncertainty")
 
-__all__ = ["__version__", "checkpoints", "layers", "losses", "metrics", "models", "tasks", *_LAZY]
+__all__ = ["__version__", "checkpoints", "errors", "layers", "losses", "metrics", "models", "tasks", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,7 @@ from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
 from pipelines.splits.by_patient import label_names
 from pipelines.training.config import TrainConfig, load_split, open_like, open_run_inputs
-from pipelines.training.progress import bar
+from pipelines.runtime.progress import bar
 
 BATCH = 8
 FIXATIONS, BOXES, FAITHFULNESS = "fixations.csv", "boxes.csv", "faithfulness.json"

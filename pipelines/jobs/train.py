@@ -39,7 +39,8 @@ from pipelines.training.build import build_training, class_weight, train_batches
 from pipelines.training.checkpointing import Checkpoints, Progress
 from pipelines.training.config import ELSEWHERE, TrainConfig, check_same_splits, load_data
 from pipelines.training.memory_estimate import estimate_memory, free_memory
-from pipelines.training.progress import EpochLines, bar
+from pipelines.runtime.progress import bar
+from pipelines.training.progress import EpochLines
 from pipelines.training.save_state import SaveState
 from pipelines.training.weight_averaging import ValidateAveraged
 

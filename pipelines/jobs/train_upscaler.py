@@ -21,7 +21,8 @@ from pipelines.io.run_folder import RunFolder, atomic_path
 from pipelines.load import Splits
 from pipelines.runtime.environment import environment
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.training.progress import EpochLines, bar
+from pipelines.runtime.progress import bar
+from pipelines.training.progress import EpochLines
 
 PLACES_PER_VECTOR = 8  # of the images from which the codebook is restarted
 CLIP_NORM = 1.0

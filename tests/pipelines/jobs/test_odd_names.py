@@ -11,7 +11,7 @@ from pipelines.cli.main import main
 from pipelines.io.figure_files import save_figure
 from pipelines.runtime.console import PlainConsole
 from pipelines.training.config import TrainConfig
-from pipelines.training.progress import bar
+from pipelines.runtime.progress import bar
 from spot_net import SpotNet
 from untrained_run import write_run
 
