@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from medkeras import checkpoints, layers, losses, metrics, models, tasks
+from medkeras import checkpoints, errors, layers, losses, metrics, models, tasks
 from medkeras.backend.lazy_classes import register_lazily
 from medkeras.errors import InputError
 from medkeras.version import __version__
@@ -34,7 +34,18 @@ _SAVED = {
 for _module, _names in _SAVED.items():
     register_lazily(f"medkeras.{_module}", _names)
 
-__all__ = ["InputError", "__version__", "checkpoints", "layers", "losses", "metrics", "models", "tasks", *_LAZY]
+__all__ = [
+    "InputError",
+    "__version__",
+    "checkpoints",
+    "errors",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "tasks",
+    *_LAZY,
+]
 
 
 def __getattr__(name: str) -> Any:

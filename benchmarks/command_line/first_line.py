@@ -1,80 +1,96 @@
-"""When each command prints its first line, how long it is ever silent, and what reaches standard error.
+"""How long each command says nothing: runs it as a process and times every line that it prints.
 
-    python benchmarks/command_line/first_line.py
-    python benchmarks/command_line/first_line.py --commands predict export --root ../another/checkout
+    python benchmarks/command_line/first_line.py --runs runs/silence --only train evaluate
 
-Every command runs in a process of its own on a small run of phantom images, which is trained first; its output goes to
-a pipe, as to a log file. Asked: a first line within 3 seconds, and no silence of more than 10.
+Trains a small model on phantom images in a folder of its own, then runs the other commands on that run, each as a
+person without a terminal would see it. Prints per command the seconds to the first line, the longest time without a
+line (the beginning and the end count), how many lines came, and how many of them are not ours (of TensorFlow, on
+standard error).
 """
 
 import argparse
-import os
 import pathlib
+import queue
+import re
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 
-from rich.console import Console
-from rich.table import Table
-
-ROOT = pathlib.Path(__file__).parents[2]
-TRAIN = "train --data phantom --model focusnet2d_tiny --run {run} --epochs 4 --image-size 32 --source-option images=240"
-COMMANDS = {
-    "train": TRAIN,
-    "data": "data phantom --out {folder}/sheet.png",
-    "models": "models",
-    "evaluate": "evaluate {run}",
-    "predict": "predict {run} {folder}/maps --out {folder}/p.csv",
-    "explain": "explain {run} --samples 4 --out {folder}/maps",
-    "localize": "localize {run} --samples 2",
-    "report": "report {run}",
-    "export": "export {run} --to {folder}/store --name a",
-    "compare": "compare {run} {run}",
-    "train-upscaler": "train-upscaler --data phantom --run {folder}/up --preset ldm_4x_tiny --image-size 48 "
-    "--source-option images=40 --vqvae-epochs 1 --epochs 1 --crop 32",
-    "enhance": "enhance {run} {folder}/maps --upscaler {folder}/up/upscaler --steps 2 --smallest 16 --max-regions 1 "
-    "--out {folder}/enhanced",
-}
-ORDER = ("train", "data", "models", "evaluate", "explain", "predict", *list(COMMANDS)[6:])
+# What TensorFlow, XLA and the LiteRT runtime write by themselves.
+FOREIGN = re.compile(
+    r"^(\d{4}-\d\d-\d\d .*|[IWEF]\d{4} .*|WARNING: All log messages.*|INFO: .*|.*(cuInit|XNNPACK|absl).*)$"
+)
 
 
-def watch(words: list[str], root: pathlib.Path, module: str) -> tuple[int, list[float], str]:
-    """Runs a command; returns its exit code, the seconds at which it printed, and its standard error."""
-    variables = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    with tempfile.TemporaryFile() as errors:
-        started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *words],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=variables | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"},
-        )
-        times = [0.0]
-        while os.read(process.stdout.fileno(), 65536):
-            times.append(time.monotonic() - started)
-        code = process.wait()
-        times.append(time.monotonic() - started)
-        errors.seek(0)
-        return code, times, errors.read().decode(errors="replace")
+def commands(folder: pathlib.Path, epochs: int) -> dict[str, list[str]]:
+    run, image = str(folder / "run"), str(folder / "scan.png")
+    train = ["train", "--data", "phantom", "--model", "focusnet2d", "--run", run, "--image-size", "48"]
+    return {
+        "help": ["--help"],
+        "models": ["models"],
+        "recipes": ["recipes"],
+        "data": ["data", "phantom", "--out", str(folder / "sheet.png")],
+        "train": [*train, "--source-option", "images=240", "--epochs", str(epochs)],
+        "evaluate": ["evaluate", run],
+        "predict": ["predict", run, image, "--out", str(folder / "predictions.csv")],
+        "explain": ["explain", run, "--samples", "4", "--out", str(folder / "maps")],
+        "localize": ["localize", run, "--samples", "4"],
+        "enhance": ["enhance", run, image, "--upscaler", "bicubic", "--smallest", "16", "--out", str(folder / "large")],
+        "report": ["report", run],
+        "export": ["export", run, "--to", str(folder / "saved_models")],
+    }
+
+
+def timed(program: list[str], words: list[str]) -> tuple[int, float, list[tuple[float, str, bool]]]:
+    """Returns the exit code, the seconds, and when each line came, what it says and whether it is an error's."""
+    start, lines = time.monotonic(), queue.Queue()
+    process = subprocess.Popen([*program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+
+    def read(stream, is_error: bool) -> None:
+        for line in stream:
+            lines.put((time.monotonic() - start, line.rstrip(), is_error))
+
+    readers = [threading.Thread(target=read, args=pair) for pair in ((process.stdout, False), (process.stderr, True))]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    return process.wait(), time.monotonic() - start, sorted(lines.queue)
+
+
+def report(name: str, program: list[str], words: list[str], *, shows: bool) -> None:
+    code, seconds, lines = timed(program, words)
+    times = [0.0, *(when for when, _, _ in lines), seconds]
+    silence, since = max((b - a, a) for a, b in zip(times, times[1:], strict=False))
+    foreign = sum(bool(FOREIGN.match(line)) for _, line, _ in lines)
+    print(
+        f"{name:10} first line {times[1]:5.1f} s  longest silence {silence:5.1f} s (from {since:.1f} s)  "
+        f"{len(lines):4d} lines, {foreign} not ours  in {seconds:.1f} s, exit code {code}",
+        flush=True,
+    )
+    if shows or code:
+        for when, line, is_error in lines:
+            print(f"    {when:6.1f} {'!' if is_error else ' '} {line}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--commands", nargs="+", choices=ORDER, default=ORDER)
-    parser.add_argument("--root", type=pathlib.Path, default=ROOT, help="The checkout whose commands are run.")
-    parser.add_argument("--module", default="pipelines", help="pipelines.cli for version 0.1.")
-    arguments = parser.parse_args()
-    table = Table("command", "exit", "first line, s", "longest silence, s", "whole, s", "lines on stderr")
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ORDER:
-            words = COMMANDS[name].format(run=f"{folder}/run", folder=folder).split()
-            code, times, errors = watch(words, arguments.root.resolve(), arguments.module)
-            silence = max(after - before for before, after in zip(times, times[1:], strict=False))
-            row = (str(code), f"{times[1]:.1f}", f"{silence:.1f}", f"{times[-1]:.1f}", str(len(errors.splitlines())))
-            if name in arguments.commands:
-                table.add_row(name, *row)
-    Console().print(table)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=pathlib.Path, required=True, help="Folder of the phantom run and its results.")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=(), help="Some commands; all by default.")
+    parser.add_argument("--program", nargs="+", help="What to time instead of `python -m pipelines`.")
+    parser.add_argument("--lines", action="store_true", help="Print the lines too.")
+    asked = parser.parse_args()
+    asked.runs.mkdir(parents=True, exist_ok=True)
+    if not (asked.runs / "scan.png").is_file():
+        import cv2
+        import numpy as np
+
+        cv2.imwrite(str(asked.runs / "scan.png"), np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
+    for name, words in commands(asked.runs, asked.epochs).items():
+        if not asked.only or name in asked.only:
+            report(name, asked.program or [sys.executable, "-m", "pipelines"], words, shows=asked.lines)
 
 
 if __name__ == "__main__":

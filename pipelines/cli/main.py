@@ -1,10 +1,10 @@
-"""The command line: one command per job, and errors on one line."""
+"""The command line: one command per job; what the user gave wrong is one line, anything else a traceback."""
 
 import importlib.metadata
-import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -21,15 +21,15 @@ from pipelines.cli.localize import localize
 from pipelines.cli.options import DATA
 from pipelines.cli.predict import predict
 from pipelines.cli.report import report
-from pipelines.cli.starting import starting
+from pipelines.cli.starting import show_native, starting
 from pipelines.cli.train import train
 from pipelines.cli.train_upscaler import train_upscaler
 from pipelines.runtime.console import PlainConsole
-from pipelines.runtime.native_log import SHOW
 from pipelines.runtime.termination import Terminated
 
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+BUG, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
+REPORT = "This is a mistake of medkeras, not of what you gave it: please report the lines above, and the command."
 PREPARE = "data prepare"
 
 
@@ -53,7 +53,10 @@ app = typer.Typer(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for bad input, 130 when interrupted, 143 when terminated.
+    """Runs one command and returns its exit code.
+
+    0; 2 for bad input, which is told in one line; 1 for a mistake of this program, which shows its traceback; 130 when
+    interrupted, 143 when terminated.
 
     Args:
         arguments: The words after `medkeras`; those of the process by default.
@@ -63,9 +66,6 @@ def main(arguments: list[str] | None = None) -> int:
         2
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    os.environ.pop(SHOW, None)
-    if "--debug" in arguments:
-        os.environ[SHOW] = "1"  # Of the processes that a command starts too.
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="medkeras", standalone_mode=False) or 0
     except KeyboardInterrupt:
@@ -76,9 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         reason = _one_line(error)
         if reason is None or "--debug" in arguments:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return BAD_INPUT
+            traceback.print_exc()
+        print(f"error: {reason}" if reason is not None else REPORT, file=sys.stderr)
+        return BUG if reason is None else BAD_INPUT
     if code == INTERRUPTED:
         print("interrupted: the same command continues a training", file=sys.stderr)
     return code
@@ -86,18 +86,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str | None:
     """Returns what was wrong with the input, or None if the error is not the user's."""
-    from medkeras.errors import InputError
-
     if isinstance(error, options.UsageError):
         return f"{error.format_message().rstrip('.')}; see `medkeras --help`"
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}"
-    if isinstance(error, (InputError, OSError, ModuleNotFoundError)):
+    from medkeras.errors import InputError
+
+    if isinstance(error, (InputError, OSError)) or _lacks_extra(error):
         return " ".join(str(error).split())
     # A dataset reports the error of our Python code that reads images as its own, with the traceback inside.
     inner = re.search(r"(?:InputError|\w*NotFoundError|OSError): (.*)", str(error))
     is_from_dataset = type(error).__module__.startswith("tensorflow") and inner
     return inner.group(1).strip() if is_from_dataset else None
+
+
+def _lacks_extra(error: Exception) -> bool:
+    """Says whether a package is missing that can be installed, not a module of ours."""
+    if not isinstance(error, ModuleNotFoundError):
+        return False
+    name = (error.name or "").partition(".")[0]
+    return name not in ("medkeras", "pipelines")
 
 
 def _version(is_asked: bool) -> None:
@@ -111,9 +119,11 @@ def _medkeras(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and what TensorFlow says.")
+    ] = False,
 ) -> None:
-    pass
+    show_native(debug)
 
 
 @app.command(epilog="Example: medkeras demo --out demo")

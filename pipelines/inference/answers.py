@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import pandas as pd
 from rich.console import Console
@@ -20,10 +21,9 @@ from medkeras.uncertainty import (
     summarize,
 )
 from pipelines.images.records import Records
-from pipelines.inference.batch_bar import BatchBar
 from pipelines.input.cache import images_from_source
 from pipelines.input.dataset import InputPipeline
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 
 Sampler = Callable[[np.ndarray, int], Uncertainty]
 Models = Sequence[ImageClassifier]
@@ -202,9 +202,10 @@ def predict_logits(
     pipeline = pipeline_for(model, records, batch_size)
     unlabelled = pipeline.batches().map(lambda image, label: image)
     batches = -(-len(records) // pipeline.batch_size)
-    with Bar(console or Console(quiet=True)) as moving:
-        callback = BatchBar(moving, title=f"Predicting {records.name}", batches=batches)
-        return model.predict(unlabelled, verbose=0, callbacks=[callback])
+    with bar(console or Console(quiet=True)) as moving:
+        row = moving.add_task(f"Predicting {records.name}", total=batches)
+        after = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: moving.advance(row))
+        return model.predict(unlabelled, verbose=0, callbacks=[after])
 
 
 def pipeline_for(model: ImageClassifier, records: Records, batch_size: int) -> InputPipeline:
@@ -232,7 +233,7 @@ def _sample(
 ) -> Uncertainty:
     """Samples batch by batch, each from a seed of its own."""
     parts = []
-    with Bar(console or Console(quiet=True)) as moving:
+    with bar(console or Console(quiet=True)) as moving:
         row = moving.add_task(f"Sampling {records.name}", total=len(records))
         for i, (images, _) in enumerate(pipeline_for(model, records, batch_size).batches().as_numpy_iterator()):
             parts.append(sampler(images, int(np.random.default_rng([seed, i]).integers(2**31))))

@@ -20,7 +20,7 @@ from pipelines.images.records import Records
 from pipelines.inference.answers import Answers, Sampling, pipeline_for
 from pipelines.inference.calibration import Calibration
 from pipelines.inference.labels import Labels
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 
 Runner = Callable[[np.ndarray], np.ndarray]
 RUNTIMES = {".tflite": LiteRTModel, ".onnx": OnnxModel}
@@ -58,7 +58,7 @@ class Artefact:
         sum, which rounding moves off 1.
         """
         parts = []
-        with Bar(console or Console(quiet=True)) as moving:
+        with bar(console or Console(quiet=True)) as moving:
             row = moving.add_task(f"Predicting {records.name}", total=len(records))
             for images, _ in pipeline_for(self.model, records, batch_size).batches().as_numpy_iterator():
                 parts.append(self.probabilities(images))

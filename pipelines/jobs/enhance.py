@@ -36,7 +36,7 @@ from pipelines.images.records import SPLITS, Records
 from pipelines.inference.trained_model import load_model
 from pipelines.io.output import check_folder
 from pipelines.io.run_folder import RunFolder
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 from pipelines.sources.unlabelled import open_inputs
 from pipelines.training.config import TrainConfig, load_split, open_like
 
@@ -225,7 +225,7 @@ class _Worker:
 
     def go(self, records: Records, names: Sequence[str], samples: int, console: Console) -> None:
         """Enhances what is not done yet, a few images at a time, and draws the first."""
-        with Bar(console) as moving:
+        with bar(console) as moving:
             row = moving.add_task(f"Enhancing {records.name}", total=len(records))
             for start in range(0, len(records), LOOKED_AT):
                 indices = range(start, min(start + LOOKED_AT, len(records)))

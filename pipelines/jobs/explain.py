@@ -39,7 +39,7 @@ from pipelines.io.output import check_folder, clear_earlier
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 from pipelines.splits.by_patient import label_names
 from pipelines.training.config import TrainConfig, load_split, open_like, open_run_inputs
 
@@ -219,7 +219,7 @@ def _explain_records(
     clear_earlier(out, "explain", [*pictures, *OTHER_FILES])
     labels = label_names(records) if has_labels else None
     written, rows, boxes = [], [], []
-    with Bar(console) as moving:
+    with bar(console) as moving:
         task = moving.add_task("Explaining", total=len(records))
         for i, explanation in _explanations(model, records, asked):
             name = str(records.table["id"][i])

@@ -29,7 +29,7 @@ from pipelines.io.figure_files import save_figure
 from pipelines.io.output import check_folder, clear_earlier
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 from pipelines.training.config import TrainConfig, load_split, open_like
 
 BATCH = 8
@@ -268,7 +268,7 @@ def _choose(config: TrainConfig, asked: Asked, console: Console) -> dict[str, fl
 
 def _batches(model: ImageClassifier, records: Records, title: str, console: Console) -> Iterator[np.ndarray]:
     """Yields the images of records as the model takes them, in order."""
-    with Bar(console) as moving:
+    with bar(console) as moving:
         task = moving.add_task(title, total=len(records))
         for start in range(0, len(records), BATCH):
             indices = range(start, min(start + BATCH, len(records)))

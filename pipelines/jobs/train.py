@@ -33,7 +33,7 @@ from pipelines.io.run_folder import RunFolder
 from pipelines.load import Splits
 from pipelines.runtime.environment import environment
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 from pipelines.runtime.termination import Terminated, on_sigterm
 from pipelines.splits.leakage import LeakError, summary
 from pipelines.training.build import build_training, class_weight, train_batches, validation
@@ -292,7 +292,7 @@ def _fit(
         console.print(f"Continuing after {progress} of {config.epochs}", **PLAIN)
     elif config.pretrained is not None:
         model.load_backbone(config.pretrained)
-    with Bar(console) as moving:
+    with bar(console) as moving:
         saver = SaveState(
             checkpoints,
             progress,

@@ -21,7 +21,7 @@ from pipelines.io.run_folder import RunFolder, atomic_path
 from pipelines.load import Splits
 from pipelines.runtime.environment import environment
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 from pipelines.training.progress import EpochLines
 
 PLACES_PER_VECTOR = 8  # of the images from which the codebook is restarted
@@ -102,7 +102,7 @@ def check_crop(crop: int, image_shape: tuple[int, ...], *, multiple: int, least:
         >>> check_crop(60, (64, 64, 3), multiple=8, least=32)
         Traceback (most recent call last):
         ...
-        medkeras.InputError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
+        ValueError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
     """
     if len(image_shape) != 3:
         raise InputError(f"An upscaler takes images. Received: volumes with shape {image_shape}")
@@ -216,7 +216,7 @@ def _fit(
     falling = keras.optimizers.schedules.CosineDecay(config.learning_rate, epochs * data.steps_per_epoch)
     mean = {"use_ema": True, "ema_momentum": ema} if ema else {}
     training.compile(keras.optimizers.Adam(falling, global_clipnorm=CLIP_NORM, **mean))
-    with Bar(console) as moving:
+    with bar(console) as moving:
         lines = EpochLines(moving, epochs=epochs, steps=data.steps_per_epoch)
         history = training.fit(
             crops,

@@ -1,4 +1,4 @@
-"""The console that every command prints to: names as they are, and a sign of life at least every ten seconds."""
+"""The console that every command prints to, and the sign of life of a long stage."""
 
 import contextlib
 import threading
@@ -9,11 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-SILENCE_SECONDS = 8.0  # After which a line says what is being done.
+SILENCE = 8.0  # Seconds without a line, after which one says that the work goes on.
 
 
 class PlainConsole(Console):
     """Prints names as they are: brackets and colons in the name of a class or a file are no markup.
+
+    Without a terminal, each stage has a line, and a long one further lines while nothing else is printed.
 
     Args:
         **options: What else `rich.console.Console` takes.
@@ -21,71 +23,58 @@ class PlainConsole(Console):
     Example:
         >>> PlainConsole().print("[/b] :cat:")
         [/b] :cat:
-        >>> with PlainConsole().status("Loading the model"):
-        ...     pass
-        Loading the model
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
-        self._stages: list[tuple[Callable[[], str], float]] = []
+        self._stages: list[Callable[[], str]] = []
         self._printed = time.monotonic()
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Prints; see `rich.console.Console.print`."""
-        self._printed = time.monotonic()
         super().print(*objects, **options)
+        self._printed = time.monotonic()
+        with contextlib.suppress(AttributeError):
+            self.file.flush()
 
     @contextlib.contextmanager
-    def status(self, status: str, **options: Any) -> Iterator[None]:
-        """Shows what is being done, by a spinner in a terminal, else by a line."""
-        with self.stage(lambda: status):
-            if self.is_terminal:
-                with super().status(Text(status), **options):
-                    yield
-            else:
-                self.print(status, highlight=False, soft_wrap=True)
-                yield
-
-    @contextlib.contextmanager
-    def stage(self, says: Callable[[], str]) -> Iterator[None]:
-        """Has `alive` name what is being done in the block, in words that may change."""
-        self._stages.append((says, time.monotonic()))
-        try:
-            yield
-        finally:
-            self._stages.pop()
-
-    @contextlib.contextmanager
-    def alive(self, *, silence: float = SILENCE_SECONDS) -> Iterator[None]:
-        """Within the block, a line says what is being done whenever nothing was printed for so many seconds.
-
-        A terminal has spinners and bars for that.
+    def status(self, status: Any, **options: Any) -> Iterator[Any]:
+        """Says what is being done while a block runs: see `rich.console.Console.status`.
 
         Example:
-            >>> console = PlainConsole()
-            >>> with console.alive(silence=0.05), console.status("Converting"):
-            ...     time.sleep(0.08)
-            Converting
-            Converting: 0 s so far
+            >>> with PlainConsole().status("Reading 3 images"):
+            ...     pass
+            Reading 3 images
+        """
+        if self.is_terminal:
+            with super().status(Text(status) if isinstance(status, str) else status, **options) as shown:
+                yield shown
+            return
+        started = time.monotonic()
+        self.print(status, highlight=False, soft_wrap=True)
+        with self.alive(lambda: f"{status}: {time.monotonic() - started:.0f} s so far"):
+            yield None
+
+    @contextlib.contextmanager
+    def alive(self, say: Callable[[], str]) -> Iterator[None]:
+        """Has a line printed whenever the block was silent for some seconds; of blocks within each other, the inner's.
+
+        Args:
+            say: What to print then.
         """
         ended = threading.Event()
 
-        def run() -> None:
-            while not ended.wait(max(0.01, self._printed + silence - time.monotonic())):
-                if time.monotonic() - self._printed >= silence:
-                    self._say_stage()
+        def beat() -> None:
+            while not ended.wait(SILENCE / 16):
+                if self._stages[-1] is say and time.monotonic() - self._printed >= SILENCE:
+                    self.print(say(), highlight=False, soft_wrap=True)
 
-        thread = threading.Thread(target=run, daemon=True)
-        if not self.is_terminal:
-            thread.start()
+        self._stages.append(say)
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
         try:
             yield
         finally:
             ended.set()
-            if thread.is_alive():
-                thread.join()
-
-    def _say_stage(self) -> None:
-        for says, since in self._stages[-1:] or [(lambda: "Working", self._printed)]:
-            self.print(f"{says()}: {time.monotonic() - since:.0f} s so far", highlight=False, soft_wrap=True)
+            thread.join()
+            self._stages.remove(say)

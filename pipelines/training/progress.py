@@ -1,4 +1,4 @@
-"""What a person sees of a training: one line per epoch, and the steps of the running one on a bar."""
+"""What a person sees of a training: one line per epoch."""
 
 import time
 from typing import Any
@@ -6,14 +6,12 @@ from typing import Any
 import keras
 from rich import progress as rich_progress
 
-from pipelines.runtime.progress import duration
-
 
 class EpochLines(keras.callbacks.Callback):
     """Prints one line per epoch, and shows the steps of the running one on the bar.
 
     Args:
-        progress: A started bar, from `bar`; lines go to its console.
+        progress: A started bar, from `pipelines.runtime.progress.bar`; lines go to its console.
         epochs: Epochs of the whole training.
         steps: Steps of an epoch.
     """
@@ -44,3 +42,17 @@ class EpochLines(keras.callbacks.Callback):
         )
         ending = duration(seconds) + (f", {duration(left)} left" if left else "")
         self.progress.console.print(f"{self.title}  {measures}  ({ending})", highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Returns a length of time in its two largest units.
+
+    Example:
+        >>> duration(7.4), duration(192), duration(8100)
+        ('7 s', '3 min 12 s', '2 h 15 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, seconds = divmod(whole, 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -10,7 +10,7 @@ from medkeras.explain import maps_figure
 from pipelines.cli.main import main
 from pipelines.io.figure_files import save_figure
 from pipelines.runtime.console import PlainConsole
-from pipelines.runtime.progress import Bar
+from pipelines.runtime.progress import bar
 from pipelines.training.config import TrainConfig
 from spot_net import SpotNet
 from untrained_run import write_run
@@ -52,7 +52,7 @@ def test_a_console_and_its_bar_print_brackets(capsys):
         pass
     assert capsys.readouterr().out == "[/b] :cat: [bold]x[/bold]\nLoading [/b]\n"
     terminal = PlainConsole(width=80, force_terminal=True)
-    with Bar(terminal) as moving:
+    with bar(terminal) as moving:
         moving.add_task("Looking at [/b]", total=1)
     assert "Looking at [/b]" in capsys.readouterr().out
 
