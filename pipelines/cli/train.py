@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.options import DEVICES, OUTPUT, SURENESS, TRAINING, option
 from pipelines.cli.starting import starting
@@ -150,7 +151,7 @@ def train(
     """Train a model, or continue a training that was interrupted."""
     fields = options.train_fields(context.params)
     if recipe is None and model is None:
-        raise options.UsageError("A training needs --model, or a --recipe that names one. Received: neither")
+        raise InputError("A training needs --model, or a --recipe that names one. Received: neither")
     with starting() as console:
         from pipelines.jobs.train import train as run_training
         from pipelines.training.config import TrainConfig
