@@ -14,7 +14,8 @@ from pipelines.images.decode import fit
 from pipelines.inference.trained_model import load_model
 from pipelines.io.figure_files import save_figure
 from pipelines.io.run_folder import RunFolder
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 
 IMAGES = pathlib.Path(__file__).parent / "images"
 MAPS = ("attention", "evidence_map")

@@ -75,7 +75,7 @@ def _predict(
     from pipelines.inference.answers import Sampling, answer, predict_logits
     from pipelines.inference.trained_model import load_calibrated, load_model
     from pipelines.jobs.train import train
-    from pipelines.training.config import load_split, open_like
+    from pipelines.training.data import load_split, open_like
 
     run = train(config, console=console)
     model, calibrated = load_model(run), load_calibrated(run)

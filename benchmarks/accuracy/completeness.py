@@ -16,7 +16,8 @@ from medkeras.models import ImageClassifier
 from pipelines.images.decode import fit
 from pipelines.inference.trained_model import load_model
 from pipelines.io.run_folder import RunFolder
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 
 
 def errors(model: ImageClassifier, images: np.ndarray, *, steps: int) -> np.ndarray:

@@ -21,7 +21,8 @@ from medkeras.super_resolution.enhancement.attention_guided import MAPS, check_m
 from pipelines.images.decode import fit
 from pipelines.inference.trained_model import load_model
 from pipelines.io.run_folder import RunFolder
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 
 RULES = {"threshold 0.8": {}, "threshold 0.5": {"threshold": 0.5}, "top 3": {"top": 3}}
 NAMES = ("IoU", "lesion covered", "share of the image", "covered by chance")

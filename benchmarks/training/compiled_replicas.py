@@ -23,7 +23,8 @@ from rich.table import Table
 
 from pipelines.distribution.strategy import choose_strategy
 from pipelines.training.build import build_training
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 
 MODELS = ("focusnet2d", "dualattendmed_tiny", "dcat_tiny", "hemf_tiny", "came_tiny", "vit_tiny")
 

@@ -36,7 +36,8 @@ from pipelines.distribution.cluster import Cluster, find_cluster
 from pipelines.distribution.strategy import Distribution, choose_strategy
 from pipelines.runtime.ports import free_ports
 from pipelines.training.build import build_training, class_weight, train_batches, validation
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 
 # As small as each architecture can be.
 MODELS = {

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
+from pydantic_core import PydanticUndefined
 
 from medkeras.errors import InputError
+from pipelines.io.settings import choices_of, fields_of, words_of
+from pipelines.training.config import DATA, OUTPUT, SURENESS, TRAINING, TrainConfig
 
 if TYPE_CHECKING:
     from medkeras.explain import Appearance
-
-DATA, TRAINING, DEVICES, OUTPUT, SURENESS = "Data", "Training", "Devices", "Output", "How sure"
 
 
 def option(panel: str, help: str, *names: str, metavar: str | None = None) -> Any:
@@ -39,7 +40,6 @@ Members = Annotated[
     list[pathlib.Path] | None, option(SURENESS, "Run that predicts with this one, of ensemble; repeatable.", "--member")
 ]
 SOURCE_HELP = "phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest."
-Source = Annotated[str, option(DATA, SOURCE_HELP, "--data", metavar="SOURCE")]
 Shown = Annotated[int, option(OUTPUT, "Images to draw.", "--samples")]
 Opacity = Annotated[float, option(OUTPUT, "Of a map where it is largest, from 0 to 1.")]
 Contours = Annotated[
@@ -64,36 +64,7 @@ Target = Annotated[
 OtherSource = Annotated[
     str | None, option(DATA, "Another source; the run's own by default.", "--data", metavar="SOURCE")
 ]
-Task = Annotated[str | None, option(DATA, "binary, multiclass, multilabel or ordinal; by default as labels say.")]
-ImageSize = Annotated[
-    str | None, option(DATA, "Pixels per side, N, HxW or DxHxW; by default the images' own.", metavar="SIZE")
-]
-Channels = Annotated[int | None, option(DATA, "1 for grey, 3 for colour; by default the images' own.")]
-Preprocess = Annotated[
-    list[str] | None,
-    option(DATA, "A step on the stored images, as clahe or clahe:clip=3; repeatable, in order.", metavar="STEP"),
-]
-TrainPreprocess = Annotated[
-    list[str] | None,
-    option(DATA, "A step of the training images in place of those of --preprocess; none for no step.", metavar="STEP"),
-]
-Folds = Annotated[int | None, option(DATA, "Cross-validation in so many parts.")]
-Fold = Annotated[int, option(DATA, "Which part is the test split, from 0.")]
-SplitFile = Annotated[
-    pathlib.Path | None, option(DATA, "A .csv of id and split of every image, as splits.csv of a run.")
-]
-GroupDuplicates = Annotated[
-    bool, option(DATA, "Keep images that look the same in one split.", "--group-duplicates/--no-group-duplicates")
-]
-Leakage = Annotated[str, option(DATA, "stop, warn or off: when splits share a patient, an image or its copy.")]
-Cache = Annotated[pathlib.Path | None, option(DATA, "Folder that keeps decoded images for all trainings.")]
-DataService = Annotated[
-    str | None,
-    option(DATA, "tf.data service that makes the batches; needs --cache.", metavar="GRPC://HOST:PORT"),
-]
-OnError = Annotated[str, option(DATA, "raise stops at a bad image, skip lists it in rejected.csv.")]
 Seed = Annotated[int, option(TRAINING, "Seed of all that is random.")]
-Fractions = Annotated[str, option(DATA, "Shares of train, val and test where the source gives none.", metavar="T,V,T")]
 NONE_GIVEN: Mapping[str, Any] = types.MappingProxyType({})
 # The words of `source_options`.
 SOURCE_WORDS = {
@@ -251,39 +222,103 @@ def steps(words: Sequence[str] | None) -> tuple[str, ...] | None:
     return () if list(words) == ["none"] else tuple(words)
 
 
-# Words of the command line that make up one field of a configuration.
+# Words of the command line that make up one field of settings.
 PARTS = {
     "source_options": tuple(SOURCE_WORDS),
     "model_options": ("model_option",),
     "training_options": ("training_option",),
 }
+# How the words of a field are read, where they are no value of its type.
+READ: dict[str, Callable[[Any], Any]] = {
+    "image_size": image_size,
+    "fractions": fractions,
+    "preprocess": lambda words: tuple(words or ()),
+    # A repeatable option that was not given is an empty list here.
+    "train_preprocess": lambda words: steps(words or None),
+    "pretrained": lambda word: None if word == "none" else word,
+}
 
 
-def train_fields(words: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a configuration, from all words of `medkeras train`, defaults among them.
+def takes_settings(
+    record: type, *, optional: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option for each field of settings; its argument `fields` gets what was said.
 
-    Raises:
-        ValueError: If a word cannot be parsed.
+    Args:
+        record: Made by `pipelines.io.settings.settings`.
+        optional: Fields that need not be given although they have no default.
+
+    Example:
+        >>> from pipelines.training.config import CalibrationOptions
+        >>> @takes_settings(CalibrationOptions)
+        ... def show(context: typer.Context, fields: Mapping[str, Any]) -> None:
+        ...     print(fields)
+        >>> list(inspect.signature(show).parameters)
+        ['context', 'calibration', 'coverage', 'risk']
+        >>> show(None, calibration="none", coverage=0.9, risk=0.1)
+        {'calibration': 'none', 'coverage': 0.9, 'risk': 0.1}
     """
-    parts = {part for names in PARTS.values() for part in names}
-    paths = ("run", "split_file", "cache")
-    return {
-        **{name: value for name, value in words.items() if name not in parts | {"recipe"}},
-        **{name: None if words[name] is None else str(words[name]) for name in paths},
-        "image_size": image_size(words["image_size"]),
-        "preprocess": tuple(words["preprocess"] or ()),
-        # A repeatable option that was not given is an empty list here.
-        "train_preprocess": steps(words["train_preprocess"] or None),
-        "fractions": fractions(words["fractions"]),
-        "source_options": source_options(**{name: words[name] for name in PARTS["source_options"]}),
-        "model_options": key_values(words["model_option"], "--model-option"),
-        "training_options": key_values(words["training_option"], "--training-option"),
-        "pretrained": None if words["pretrained"] == "none" else words["pretrained"],
-    }
+    fields = fields_of(record)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapped(context: typer.Context, **words: Any) -> None:
+            command(context, {name: _field(name, words) for name in fields})
+
+        parameters = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+        # Those of the first panel come first.
+        for name in sorted(fields, key=lambda name: words_of(fields[name]).panel is not None):
+            parameters += _parameters(name, record, is_optional=name in optional)
+        wrapped.__signature__ = inspect.Signature(parameters)
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapped
+
+    return decorate
+
+
+def field_option(name: str, record: type = TrainConfig) -> Any:
+    """Returns a field of settings as the annotation of a command's parameter."""
+    return _parameters(name, record, is_optional=False)[0].annotation
+
+
+def _parameters(name: str, record: type, *, is_optional: bool) -> list[inspect.Parameter]:
+    field = fields_of(record)[name]
+    words, kind, default = words_of(field), field.annotation, field.get_default(call_default_factory=True)
+    if name == "source_options":
+        return [_parameter(part, annotation, None) for part, annotation in SOURCE_WORDS.items()]
+    if name in PARTS:
+        (part,) = PARTS[name]
+        return [
+            _parameter(part, Annotated[list[str] | None, option(words.panel, field.description, metavar="KEY=VALUE")])
+        ]
+    if default is PydanticUndefined:
+        default = None if is_optional else inspect.Parameter.empty
+    if name in ("preprocess", "train_preprocess"):
+        kind, default = list[str] | None, None
+    elif name in READ or choices_of(kind):
+        kind, default = str | None, ",".join(map(str, default)) if isinstance(default, tuple) else default
+    elif is_optional:
+        kind = kind | None
+    help = option(words.panel, field.description, *words.names, metavar=words.metavar)
+    return [_parameter(name, Annotated[kind, help], default)]
+
+
+def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _field(name: str, words: Mapping[str, Any]) -> Any:
+    """Returns the value of a field of settings from the words of a command."""
+    if name == "source_options":
+        return source_options(**{part: words[part] for part in SOURCE_WORDS})
+    if name in PARTS:
+        (part,) = PARTS[name]
+        return key_values(words[part], f"--{part.replace('_', '-')}")
+    return READ[name](words[name]) if name in READ else words[name]
 
 
 def given(context: typer.Context) -> set[str]:
-    """Returns the fields of a configuration that the user gave on the command line."""
+    """Returns the fields of settings that the user gave on the command line."""
     words = {name for name in context.params if context.get_parameter_source(name).name != "DEFAULT"}
     return words | {field for field, parts in PARTS.items() if words & set(parts)}
 
@@ -311,3 +346,6 @@ def over_recipe(recipe: str, fields: dict[str, Any], *, given: set[str]) -> dict
     own = {name: fields[name] for name in given & fields.keys() if name != "data"}
     joined = {name: trained.get(name, {}) | own[name] for name in PARTS.keys() & own.keys()}
     return fields | {k: tuple(v) if isinstance(v, list) else v for k, v in trained.items()} | own | joined
+
+
+Task, Preprocess, OnError = (field_option(name) for name in ("task", "preprocess", "on_error"))

@@ -9,16 +9,28 @@ from typing import Any
 import cv2
 import keras
 import numpy as np
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
-from pipelines.io.json_shape import NUMBER
 from pipelines.io.run_folder import RunFolder, atomic_path
 
 MANIFEST = "enhanced.json"
-SHAPE = {
-    "settings": {str: object},
-    "images": {str: {"key": str, "chosen": bool, "regions": [[int]], "seconds": NUMBER}},
-}  # Of the manifest, see `pipelines.io.json_shape`.
+
+
+class ImageJson(TypedDict):
+    """Of the manifest: what was done to one image."""
+
+    key: str
+    chosen: bool
+    regions: list[list[int]]
+    seconds: float
+
+
+class ManifestJson(TypedDict):
+    """What the manifest holds."""
+
+    settings: dict[str, Any]
+    images: dict[str, ImageJson]
 
 
 class Manifest:
@@ -48,7 +60,7 @@ class Manifest:
     def __init__(self, folder: RunFolder, settings: dict[str, Any]) -> None:
         self.folder, self.settings, self.images = folder, settings, {}
         if (folder / MANIFEST).is_file():
-            found = folder.read_json(MANIFEST, SHAPE)
+            found = folder.read_json(MANIFEST, ManifestJson)
             self._check(found["settings"])
             self.images = found["images"]
 

@@ -1,91 +1,82 @@
 """What the training of an upscaler is made of: one frozen record, written to `config.yaml`."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from medkeras.errors import InputError
-from medkeras.super_resolution.presets import preset
+from pipelines.io.settings import option, settings
+from pipelines.training.config import DATA, TRAINING, Size
 
-RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "crop": (">= 1", lambda x: x >= 1),
-    "batch_size": (">= 1", lambda x: x >= 1),
-    "vqvae_epochs": (">= 1", lambda x: x >= 1),
-    "epochs": (">= 1", lambda x: x >= 1),
-    "validation_images": (">= 1", lambda x: x >= 1),
-    "steps": (">= 1", lambda x: x >= 1),
-    "eta": (">= 0 and <= 1", lambda x: 0 <= x <= 1),
-    "learning_rate": ("> 0", lambda x: 0 < x < math.inf),
-    "ema": (">= 0 and < 1", lambda x: 0 <= x < 1),
-    "seed": (">= 0", lambda x: x >= 0),
-}
+VALIDATION = "Validation"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class UpscalerConfig:
-    """The whole configuration of the training of an upscaler.
-
-    Attributes:
-        data: A source, see `pipelines.sources.open_source`; its labels are not looked at.
-        run: The folder to write.
-        preset: Size of the upscaler, see `medkeras.super_resolution.presets`.
-        image_size: Pixels per side, or two numbers; the images' own by default.
-        channels: 1 or 3; the images' own by default. Of grey images comes an upscaler for grey images.
-        preprocess: Steps on the stored images, by name.
-        crop: Pixels per side of what is shown of an image at a time.
-        batch_size: Crops per step.
-        vqvae_epochs: Passes of the autoencoder over the training images; one crop of each image in each.
-        epochs: Passes of the denoiser.
-        reconstruction: `l1` or `l2`, see `medkeras.super_resolution.VQVAETraining`.
-        learning_rate: The first one; it falls to 0 as a cosine in each of the two trainings.
-        ema: Momentum of the running mean of the denoiser's weights, which is what is kept; 0 for none.
-        validation_images: Crops of validation images that are restored after each epoch of the denoiser.
-        steps: Of the diffusion, there.
-        eta: Of the diffusion, there.
-        fractions: Shares of train, val and test, where the source has no splits.
-        split_file: A CSV of `id` and `split`.
-        leakage: `stop`, `warn` or `off`.
-        on_error: `raise` or `skip`.
-        source_options: Of the source.
-        seed: Of splits, weights, order, crops, times and noise.
+    """The whole configuration of the training of an upscaler; the labels of its data are not looked at.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a name is unknown or a value is out of its range.
 
     Example:
         >>> UpscalerConfig(data="phantom", run="runs/up", preset="ldm_4x_tiny").to_dict()["crop"]
         64
     """
 
-    data: str
-    run: str
-    preset: str = "ldm_4x_small"
-    image_size: int | tuple[int, ...] | None = None
-    channels: int | None = None
-    preprocess: tuple[str, ...] = ()
-    crop: int = 64
-    batch_size: int = 16
-    vqvae_epochs: int = 40
-    epochs: int = 80
-    reconstruction: str = "l1"
-    learning_rate: float = 1e-3
-    ema: float = 0.99
-    validation_images: int = 32
-    steps: int = 10
-    eta: float = 0.0
-    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    split_file: str | None = None
-    leakage: str = "stop"
-    on_error: str = "raise"
-    source_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seed: int = 0
+    data: str = option(
+        help="phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest.", panel=DATA, metavar="SOURCE"
+    )
+    run: str = option(help="Folder of the run; the upscaler comes into RUN/upscaler.", panel=TRAINING, metavar="FOLDER")
+    preset: str = option("ldm_4x_small", "Size: ldm_4x, ldm_4x_small, ldm_4x_mini or ldm_4x_tiny.", panel=TRAINING)
+    image_size: Size = option(
+        None, "Pixels per side, N, HxW or DxHxW; by default the images' own.", panel=DATA, metavar="SIZE"
+    )
+    channels: int | None = option(
+        None, "1 for grey, 3 for colour, as the upscaler then is; by default the images' own.", panel=DATA
+    )
+    preprocess: tuple[str, ...] = option(
+        (), "A step on the stored images, by name; repeatable, in order.", panel=DATA, metavar="STEP", strict=False
+    )
+    crop: int = option(64, "Pixels per side of what is shown of an image at a time.", panel=TRAINING, ge=1)
+    batch_size: int = option(16, "Crops per step.", panel=TRAINING, ge=1)
+    vqvae_epochs: int = option(
+        40, "Passes of the autoencoder over the training images, one crop of each in each.", panel=TRAINING, ge=1
+    )
+    epochs: int = option(80, "Passes of the denoiser.", panel=TRAINING, ge=1)
+    reconstruction: Literal["l1", "l2"] = option("l1", "Loss of the autoencoder: l1 or l2.", panel=TRAINING)
+    learning_rate: float = option(
+        1e-3, "The first one; it falls to 0 as a cosine in each of the two trainings.", panel=TRAINING, gt=0
+    )
+    ema: float = option(
+        0.99,
+        "Momentum of the running mean of the denoiser's weights, which is what is kept; 0: none.",
+        panel=TRAINING,
+        ge=0,
+        lt=1,
+    )
+    validation_images: int = option(
+        32, "Crops of validation images that are restored after each epoch of the denoiser.", panel=VALIDATION, ge=1
+    )
+    steps: int = option(10, "Steps of the diffusion, there.", panel=VALIDATION, ge=1)
+    eta: float = option(0.0, "Share of fresh noise in each step, from 0 to 1.", panel=VALIDATION, ge=0, le=1)
+    fractions: tuple[float, float, float] = option(
+        (0.7, 0.1, 0.2),
+        "Shares of train, val and test where the source gives none.",
+        panel=DATA,
+        metavar="T,V,T",
+        strict=False,
+    )
+    split_file: str | None = option(None, "A .csv of id and split of every image.", panel=DATA, metavar="FILE")
+    leakage: Literal["stop", "warn", "off"] = option(
+        "stop", "stop, warn or off: when splits share a patient, an image or its copy.", panel=DATA
+    )
+    on_error: str = option("raise", "raise stops at a bad image, skip lists it in rejected.csv.", panel=DATA)
+    source_options: Mapping[str, Any] = option(dict, "Further options of the source.", panel=DATA)
+    seed: int = option(0, "Seed of splits, weights, order, crops, times and noise.", panel=TRAINING, ge=0)
 
     def __post_init__(self) -> None:
+        from medkeras.super_resolution.presets import preset
+
         preset(self.preset)
-        for name, (rule, holds) in RULES.items():
-            if not holds(getattr(self, name)):
-                raise InputError(f"`{name}` must be {rule}. Received: {name}={getattr(self, name)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values, without the place of the run folder."""

@@ -11,7 +11,8 @@ from medkeras.models import ImageClassifier
 from pipelines.images.records import Records
 from pipelines.input.dataset import InputPipeline
 from pipelines.io.run_folder import RunFolder
-from pipelines.training.config import TrainConfig, load_splits, open_like
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_splits, open_like
 
 
 @dataclasses.dataclass(frozen=True)

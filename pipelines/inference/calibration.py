@@ -6,9 +6,10 @@ number and bends the promise of the sets little; it is approximate all the same,
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
 from medkeras.evaluation import (
@@ -20,16 +21,44 @@ from medkeras.evaluation import (
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import ConformalSets, LogitScaling, fit_conformal, fit_scaling, referral_threshold
 from pipelines.inference.answers import Answers
-from pipelines.io.json_shape import MEASURED, NUMBER
+from pipelines.io.json_types import Measured
 
 MEASURED_BY = "normalized_entropy"
-SETS = {"task": str, "method": str, "coverage": NUMBER, "limits": [MEASURED], "penalty?": NUMBER, "free?": int}
-SHAPE = {
-    "scaling": {"task": str, "scale": [NUMBER], "shift": [NUMBER]},
-    "sets": (None, SETS),
-    "referral": (None, {"threshold": MEASURED, "risk": NUMBER}),
-    "left_out": {str: str},
-}  # Of `calibration.json`, see `pipelines.io.json_shape`.
+
+
+class ScalingJson(TypedDict):
+    """Of `calibration.json`."""
+
+    task: str
+    scale: list[float]
+    shift: list[float]
+
+
+class SetsJson(TypedDict):
+    """Of `calibration.json`."""
+
+    task: str
+    method: str
+    coverage: float
+    limits: list[Measured]
+    penalty: NotRequired[float]
+    free: NotRequired[int]
+
+
+class ReferralJson(TypedDict):
+    """Of `calibration.json`."""
+
+    threshold: Measured
+    risk: float
+
+
+class CalibrationJson(TypedDict):
+    """What `calibration.json` holds."""
+
+    scaling: ScalingJson
+    sets: SetsJson | None
+    referral: ReferralJson | None
+    left_out: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,11 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import NotRequired
 
 import numpy as np
 import pandas as pd
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
 from medkeras.tasks import is_multilabel
@@ -13,7 +15,15 @@ from medkeras.uncertainty import summarize
 from pipelines.io.csv_table import AS_WRITTEN, read_table
 from pipelines.io.run_folder import RunFolder
 
-SHAPE = {"task": str, "class_names": [str], "confusion_matrices?": {str: [[int]]}}  # Of `metrics.json`, as used here.
+
+class Metrics(TypedDict):
+    """Of `metrics.json`, as used here."""
+
+    task: str
+    class_names: list[str]
+    confusion_matrices: NotRequired[dict[str, list[list[int]]]]
+
+
 ROUNDING = 1e-6  # Of a probability.
 
 
@@ -73,7 +83,7 @@ def read_predictions(folder: str | os.PathLike) -> Predictions:
         raise FileNotFoundError(
             f"`medkeras evaluate` writes predictions.csv and metrics.json. Received: {os.fspath(folder)}"
         )
-    metrics = run.read_json("metrics.json", SHAPE)
+    metrics = run.read_json("metrics.json", Metrics)
     task, names = metrics["task"], metrics["class_names"]
     columns = [f"probability_{name}" for name in names]
     table = _read(run, columns)

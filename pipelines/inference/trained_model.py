@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired
 
 import keras
 import numpy as np
 from rich.console import Console
+from typing_extensions import TypedDict
 
 from medkeras import models
 from medkeras.errors import InputError
@@ -16,22 +17,33 @@ from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import LogitScaling, with_scaling
 from pipelines.images.records import Records
-from pipelines.inference import calibration
 from pipelines.inference.answers import Answers, Sampling, answer, predict_logits, predict_records
-from pipelines.inference.calibration import Calibration, fit_answers, fit_logits
+from pipelines.inference.calibration import Calibration, CalibrationJson, fit_answers, fit_logits
 from pipelines.io.csv_table import read_table
-from pipelines.io.json_shape import MEASURED, NUMBER
+from pipelines.io.json_types import Measured
 from pipelines.io.run_folder import RunFolder
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 
-REACHED = {"sensitivity": MEASURED, "specificity": MEASURED, "positives": int, "negatives": int}
-POINT = {
-    "task": str,
-    "thresholds": (None, [NUMBER]),
-    "rule": str,
-    "chosen_on?": (None, str),
-    "reached?": (None, [(None, REACHED)]),
-}  # What `operating_point.json` holds, see `pipelines.io.json_shape`.
+
+class ReachedJson(TypedDict):
+    """Of `operating_point.json`: what a threshold reached on validation."""
+
+    sensitivity: Measured
+    specificity: Measured
+    positives: int
+    negatives: int
+
+
+class PointJson(TypedDict):
+    """What `operating_point.json` holds."""
+
+    task: str
+    thresholds: list[float] | None
+    rule: str
+    chosen_on: NotRequired[str | None]
+    reached: NotRequired[list[ReachedJson | None] | None]
+
 
 __all__ = [
     "Trained",
@@ -222,7 +234,7 @@ def _calibration(run: RunFolder, suffix: str, model: ImageClassifier) -> Calibra
             _check_of(model, found.sets.task, len(found.sets.limits))
         return found
 
-    return run.read_json(name, calibration.SHAPE, make=make)
+    return run.read_json(name, CalibrationJson, make=make)
 
 
 def _point(run: RunFolder, suffix: str, model: ImageClassifier) -> OperatingPoint:
@@ -233,7 +245,7 @@ def _point(run: RunFolder, suffix: str, model: ImageClassifier) -> OperatingPoin
         _check_of(model, found.task, len(found.thresholds) if is_multilabel(found.task) else 1)
         return found
 
-    return run.read_json(f"operating_point{suffix}.json", POINT, make=make)
+    return run.read_json(f"operating_point{suffix}.json", PointJson, make=make)
 
 
 def _check_of(model: ImageClassifier, task: str, size: int) -> None:

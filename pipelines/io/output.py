@@ -73,7 +73,7 @@ def clear_earlier(folder: pathlib.Path, job: str, names: Iterable[str]) -> None:
         (False, True)
     """
     notes, record = RunFolder(folder), f"written_by_{job}.json"
-    earlier = notes.read_json(record, [str]) if (notes / record).is_file() else []
+    earlier = notes.read_json(record, list[str]) if (notes / record).is_file() else []
     for name in earlier:
         # A name with a folder was not written by us.
         if name == pathlib.PurePath(name).name and (folder / name).is_file():

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from medkeras.errors import InputError
-from pipelines.io.json_shape import Shape, mismatch
+from pipelines.io.json_types import mismatch
 
 
 @contextlib.contextmanager
@@ -103,12 +103,12 @@ class RunFolder:
         """Writes JSON whole, or not at all; NaN and infinity become null."""
         return self.write_text(name, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
-    def read_json(self, name: str, shape: Shape = object, *, make: Callable[[Any], Any] | None = None) -> Any:
+    def read_json(self, name: str, kind: Any = Any, *, make: Callable[[Any], Any] | None = None) -> Any:
         """Reads a JSON file of the run.
 
         Args:
             name: Of the file, below the folder.
-            shape: What it must hold as far as it is used, see `pipelines.io.json_shape`.
+            kind: What it must hold as far as it is used, see `pipelines.io.json_types`.
             make: Makes of it what is returned; a ValueError counts as damage too.
 
         Raises:
@@ -117,7 +117,7 @@ class RunFolder:
         """
         try:
             value = json.loads((self / name).read_text())
-            if reason := mismatch(value, shape):
+            if reason := mismatch(value, kind):
                 raise InputError(reason)
             return value if make is None else make(value)
         except (ValueError, RecursionError) as error:

@@ -38,7 +38,8 @@ from pipelines.io.output import check_folder
 from pipelines.io.run_folder import RunFolder
 from pipelines.runtime.progress import bar
 from pipelines.sources.unlabelled import open_inputs
-from pipelines.training.config import TrainConfig, load_split, open_like
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split, open_like
 
 LOOKED_AT = 8  # Images whose maps are made at a time.
 

@@ -27,7 +27,8 @@ from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.enhance import Enhancement, enhance_run, open_upscaler
 from pipelines.jobs.train import train
 from pipelines.sources import options_of
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

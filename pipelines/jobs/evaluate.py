@@ -36,7 +36,8 @@ from pipelines.io.csv_table import read_table
 from pipelines.io.figure_files import save_figure
 from pipelines.io.run_folder import RunFolder
 from pipelines.splits.by_patient import label_names
-from pipelines.training.config import TrainConfig, load_split, open_like
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split, open_like
 
 SAID = ("auc", "average_precision", "accuracy")
 WORST = 100  # Errors that are listed.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
 from medkeras.explain import (
@@ -34,20 +35,32 @@ from pipelines.inference.target import find_target, of_target, target_name, targ
 from pipelines.inference.trained_model import load_calibrated
 from pipelines.io.box_tables import AXES, box_rows, file_name
 from pipelines.io.figure_files import save_figure
-from pipelines.io.json_shape import NUMBER
 from pipelines.io.output import check_folder, clear_earlier
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
 from pipelines.runtime.progress import bar
 from pipelines.splits.by_patient import label_names
-from pipelines.training.config import TrainConfig, load_split, open_like, open_run_inputs
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split, open_like, open_run_inputs
 
 BATCH = 8
 FIXATIONS, BOXES, FAITHFULNESS = "fixations.csv", "boxes.csv", "faithfulness.json"
 RECEPTIVE_FIELDS = "receptive_fields.png"
 OTHER_FILES = (FIXATIONS, BOXES, FAITHFULNESS, RECEPTIVE_FIELDS)  # Beside one picture of each image.
 SYNONYMS = {"grad_cam": ["class_map"], "hires_cam": ["evidence_map"]}  # As `medkeras localize` may have named them.
+
+
+class MapThreshold(TypedDict):
+    """Of `localization.json`, as used here: where a map was cut."""
+
+    threshold: float
+
+
+class Localized(TypedDict):
+    """Of `localization.json`, as used here."""
+
+    maps: dict[str, MapThreshold]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +211,7 @@ def _thresholds(run: RunFolder, of: str) -> dict[str, float]:
     name = f"localization{of}/localization.json"
     if not (run / name).is_file():
         return {}
-    found = run.read_json(name, {"maps": {str: {"threshold": NUMBER}}})
+    found = run.read_json(name, Localized)
     return {point: measured["threshold"] for point, measured in found["maps"].items()}
 
 

@@ -30,7 +30,8 @@ from pipelines.io.output import check_folder, clear_earlier
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
 from pipelines.runtime.progress import bar
-from pipelines.training.config import TrainConfig, load_split, open_like
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split, open_like
 
 BATCH = 8
 

@@ -17,7 +17,8 @@ from pipelines.inference.uncertainty import sureness_columns
 from pipelines.io.output import check_file
 from pipelines.io.run_folder import RunFolder, atomic_path
 from pipelines.sources.unlabelled import open_inputs
-from pipelines.training.config import TrainConfig, open_run_inputs
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import open_run_inputs
 
 if TYPE_CHECKING:
     from pipelines.inference.exported_model import Artefact

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import TypedDict
 
 from medkeras.backend.rematerialization import kept_share
 from medkeras.errors import InputError
@@ -38,7 +39,8 @@ from pipelines.runtime.termination import Terminated, on_sigterm
 from pipelines.splits.leakage import LeakError, summary
 from pipelines.training.build import build_training, class_weight, train_batches, validation
 from pipelines.training.checkpointing import Checkpoints, Progress
-from pipelines.training.config import ELSEWHERE, TrainConfig, check_same_splits, load_data
+from pipelines.training.config import ELSEWHERE, TrainConfig
+from pipelines.training.data import check_same_splits, load_data
 from pipelines.training.memory_estimate import estimate_memory, free_memory
 from pipelines.training.progress import EpochLines
 from pipelines.training.save_state import SaveState
@@ -50,6 +52,18 @@ DERIVED = (
     *("operating_point*.json", "calibration*.json", "metrics.json", "predictions.csv", "errors.csv"),
     *("decision_curve.csv", "subgroups.csv", "localization*/localization.json"),
 )  # Of the model as it was; a training that goes on makes another.
+
+
+class Devices(TypedDict, total=False):
+    """Of `environment.json`, as used here."""
+
+    replicas: int
+
+
+class Environment(TypedDict, total=False):
+    """Of `environment.json`, as used here."""
+
+    devices: Devices
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> RunFolder:
@@ -124,7 +138,7 @@ def _check_replicas(run: RunFolder, config: TrainConfig, distribution: Distribut
     follows = config.batch_per_replica or config.scale_learning_rate
     if not follows or not (run / "environment.json").is_file():
         return
-    before = run.read_json("environment.json", {"devices?": {"replicas?": int}}).get("devices", {}).get("replicas", 1)
+    before = run.read_json("environment.json", Environment).get("devices", {}).get("replicas", 1)
     if before != distribution.replicas:
         raise InputError(
             f"The batch or the learning rate of {run.path} follows the number of devices, which must stay {before}. "

@@ -1,18 +1,16 @@
 """A recipe: one YAML file, read and checked."""
 
-import collections.abc
 import dataclasses
 import json
 import os
 import pathlib
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from medkeras.errors import InputError
+from pipelines.io.settings import read, settings
 from pipelines.recipes.layouts import check_layout
 
 FOLDER = pathlib.Path(__file__).parent
@@ -21,7 +19,7 @@ GROUPED, PUBLISHED = "grouped", "published"
 ELSEWHERE = ("data", "run", "recipe", "cache", "data_service")  # What a recipe cannot know.
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class Recipe:
     """How a published system was trained, with what is known of its data and results.
 
@@ -144,10 +142,7 @@ def load(name: str | os.PathLike) -> Recipe:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"Cannot read {path}: a recipe is a mapping. Received: {type(values).__name__}")
-    _check_fields(values, Recipe, path, without=("name",), whole=True)
-    recipe = Recipe(name=path.stem, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    recipe = read(Recipe, values, path, name=path.stem)
     if not recipe.splits or not set(recipe.splits) <= {GROUPED, PUBLISHED}:
         raise InputError(f"`splits` are of {GROUPED}, {PUBLISHED}. Received: {list(recipe.splits)} in {path}")
     if "model" not in recipe.train:
@@ -180,44 +175,6 @@ def read_state(folder: pathlib.Path) -> dict[str, Any] | None:
 def _check_training(values: Mapping[str, Any], place: str) -> None:
     from pipelines.training.config import TrainConfig
 
-    _check_fields(values, TrainConfig, place, without=ELSEWHERE)
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    try:
-        TrainConfig(**({"data": "", "run": "", "model": ""} | plain))
-    except ValueError as error:
-        raise InputError(f"Cannot read {place}: {error}") from error
-
-
-def _check_fields(
-    values: Mapping[str, Any], kind: type, place: str | os.PathLike, *, without: tuple[str, ...], whole: bool = False
-) -> None:
-    """Checks that a mapping holds fields of a dataclass, of their types, and if `whole` all without a default."""
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in without}
-    hints = typing.get_type_hints(kind)
-    for name, value in values.items():
-        if name not in fields:
-            raise InputError(f"A field is one of {', '.join(fields)}. Received: {name!r} in {place}")
-        if not _fits(value, hints[name]):
-            raise InputError(f"`{name}` is of another type. Received: {name}={value!r} in {place}")
-    for name, field in fields.items():
-        is_needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if whole and is_needed and name not in values:
-            raise InputError(f"Every recipe has the field {name}. Received: {place} without")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Says whether a value of a YAML file is of a type; a list stands for a tuple, a whole number for a float."""
-    kind = typing.get_origin(hint) or hint
-    if kind is types.UnionType or kind is typing.Union:
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if kind is tuple:
-        parts = typing.get_args(hint)
-        inner = parts[:1] * len(value) if isinstance(value, list) and parts[-1] is Ellipsis else parts
-        return isinstance(value, list) and len(inner) == len(value) and all(map(_fits, value, inner))
-    if kind is collections.abc.Mapping:
-        return isinstance(value, dict)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return kind is Any or isinstance(value, kind)
+    if unknowable := sorted(set(values) & set(ELSEWHERE)):
+        raise InputError(f"Cannot read {place}: a recipe cannot know `{unknowable[0]}`")
+    read(TrainConfig, {"model": ""} | dict(values), place, data="", run="")

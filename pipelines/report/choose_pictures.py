@@ -16,7 +16,8 @@ from pipelines.inference.trained_model import load_calibrated
 from pipelines.io.run_folder import RunFolder
 from pipelines.report.names import words
 from pipelines.report.pictures import Picture, choose, make_picture
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 
 
 def gallery_of(

@@ -4,34 +4,42 @@ import os
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired
 
 import pandas as pd
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
 from pipelines.images.records import SPLITS
 from pipelines.io.csv_table import AS_WRITTEN
-from pipelines.io.json_shape import mismatch
+from pipelines.io.json_types import mismatch
 from pipelines.io.run_folder import RunFolder
 from pipelines.report.author import read_author
 from pipelines.report.headline import headlines
 from pipelines.report.missing import missing_parts
 from pipelines.report.parts_read import (
-    CALIBRATED,
-    ENVIRONMENT,
-    LOCALIZATION,
-    METRICS,
-    POINT,
+    Calibrated,
+    Environment,
+    Localization,
+    Metrics,
     PartsRead,
+    Point,
     check_localization,
     check_metrics,
 )
 
-CONFIG = {"data": str, "model": str, "source_options?": (None, {str: object})}
 GROUP_COLUMNS = ("class", "column", "group", "is_small", "stands_out")
 CURVE_NUMBERS = ("threshold", "net_benefit", "treat_all")
 CLASS_MEASURES = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
 LOCALIZED = ("iou", "dice", "pointing", "energy")
+
+
+class Config(TypedDict):
+    """Of `config.yaml`, what a report needs."""
+
+    data: str
+    model: str
+    source_options: NotRequired[dict[str, Any] | None]
 
 
 def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> dict[str, Any]:
@@ -61,10 +69,10 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
         ('focusnet2d', 'medkeras evaluate runs/a')
     """
     config, author, read = _config(run), read_author(run), PartsRead(run)
-    metrics = read.json("metrics.json", METRICS, make=check_metrics)
+    metrics = read.json("metrics.json", Metrics, make=check_metrics)
     called = shlex.quote(os.fspath(called or run.path))
-    environment = read.json("environment.json", ENVIRONMENT)
-    localization = read.json("localization/localization.json", LOCALIZATION, make=check_localization)
+    environment = read.json("environment.json", Environment)
+    localization = read.json("localization/localization.json", Localization, make=check_localization)
     sampled = _sampled(metrics)
     facts = {
         "run": run.path.resolve().name,
@@ -77,9 +85,9 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
         "overall": metrics and _overall(metrics),
         "classes": None if metrics is None else _classes(metrics),
         "confusion": None if metrics is None else _confusion(metrics),
-        "operating_point": read.json(f"operating_point{sampled}.json", POINT),
+        "operating_point": read.json(f"operating_point{sampled}.json", Point),
         "calibration": metrics and metrics.get("calibration"),
-        "calibrated": read.json(f"calibration{sampled}.json", CALIBRATED),
+        "calibrated": read.json(f"calibration{sampled}.json", Calibrated),
         "subgroups": _rows(read, "subgroups.csv", GROUP_COLUMNS, ["images", "positives"]),
         "errors": _rows(read, "errors.csv", ["id", "label", "decided"], ["probability_of_truth"]),
         "decision_curve": _columns(
@@ -98,7 +106,7 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
 def _config(run: RunFolder) -> dict[str, Any]:
     """Returns the configuration, of which data and model are needed."""
     config = run.read_config()
-    if reason := mismatch(config, CONFIG):
+    if reason := mismatch(config, Config):
         raise InputError(f"Cannot read {run / 'config.yaml'}: {reason}")
     return config
 

@@ -1,62 +1,157 @@
 """The files of a run as a report reads them: one that cannot be read is named in the report, and stops nothing else."""
 
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import pandas as pd
+import pydantic
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
 from pipelines.io.csv_table import read_table
-from pipelines.io.json_shape import MEASURE, MEASURED, NUMBER
+from pipelines.io.json_types import Measure, Measured
 from pipelines.io.run_folder import RunFolder
 
-CLASS = {"support": int, str: MEASURED}
-DECIDED = {
-    "per_class": {str: CLASS},
-    "accuracy?": MEASURED,
-    "confusion_matrix?": [[int]],
-    "confusion_matrices?": {str: [[int]]},
-}
-ERROR = ({}, {"ece": MEASURE, "ece_equal_mass": MEASURE, "brier": MEASURED, "nll": MEASURED})
-SURENESS = {
-    "before?": ERROR,
-    "after?": ERROR,
-    "sets?": (None, {"promised": NUMBER, "covered": MEASURE, "per_class": {str: MEASURE}, "mean_size": NUMBER}),
-    "selective?": (None, {str: MEASURED}),
-}
-METRICS = DECIDED | {
-    "task": str,
-    "class_names": [str],
-    "count": int,
-    "split": str,
-    "patients?": int,
-    "intervals?": {str: MEASURE},
-    "class_intervals?": {str: {str: MEASURE}},
-    "operating_point?": DECIDED,
-    "calibration?": (None, SURENESS),
-    "subgroups?": (None, {"columns": [str]}),
-    "uncertainty?": (None, {"method": str, "samples?": int, "digest?": str}),
-}
-LOCATED = {"value": NUMBER, "low?": MEASURED, "high?": MEASURED}
-LOCALIZATION = {
-    "with_lesion": int,
-    "patients": int,
-    "threshold_from": str,
-    "maps": {
-        str: {"threshold": NUMBER, "area": MEASURED, "centre": MEASURED}
-        | dict.fromkeys(("iou", "dice", "pointing", "energy"), LOCATED)
-    },
-}
-POINT = {"thresholds": (None, [NUMBER]), "rule": str, "chosen_on?": (None, str)}
-CALIBRATED = {"method?": (None, str), "images?": (None, int), "left_out": {str: str}}
-ENVIRONMENT = {
-    "python": str,
-    "platform": str,
-    "cpu_count": (None, int),
-    "backend": str,
-    "packages": {str: (None, str)},
-    "variables?": {str: str},
-    "command?": [str],
-}
+
+def _with_support(measures: dict[str, Measured]) -> dict[str, Measured]:
+    if not isinstance(measures.get("support"), int):
+        raise InputError("`support` must be a whole number. Received: " + repr(measures.get("support")))
+    return measures
+
+
+ClassMeasures = Annotated[dict[str, Measured], pydantic.AfterValidator(_with_support)]
+
+
+class Decided(TypedDict):
+    """Of `metrics.json`: what decisions are worth."""
+
+    per_class: dict[str, ClassMeasures]
+    accuracy: NotRequired[Measured]
+    confusion_matrix: NotRequired[list[list[int]]]
+    confusion_matrices: NotRequired[dict[str, list[list[int]]]]
+
+
+class CalibrationError(TypedDict, total=False):
+    """Of `metrics.json`: empty where there is none, else whole."""
+
+    ece: Measure
+    ece_equal_mass: Measure
+    brier: Measured
+    nll: Measured
+
+
+class PredictionSets(TypedDict):
+    """Of `metrics.json`."""
+
+    promised: float
+    covered: Measure
+    per_class: dict[str, Measure]
+    mean_size: float
+
+
+def _whole_or_empty(error: CalibrationError) -> CalibrationError:
+    for name in CalibrationError.__annotations__:
+        if error and name not in error:
+            raise InputError(f"a calibration error must have `{name}`. Received: {', '.join(error)}")
+    return error
+
+
+Error = Annotated[CalibrationError, pydantic.AfterValidator(_whole_or_empty)]
+
+
+class Sureness(TypedDict, total=False):
+    """Of `metrics.json`: how sure the model is, and how rightly."""
+
+    before: Error
+    after: Error
+    sets: PredictionSets | None
+    selective: dict[str, Measured] | None
+
+
+class Subgroups(TypedDict):
+    """Of `metrics.json`."""
+
+    columns: list[str]
+
+
+class Uncertainty(TypedDict):
+    """Of `metrics.json`: how the model was asked."""
+
+    method: str
+    samples: NotRequired[int]
+    digest: NotRequired[str]
+
+
+class Metrics(Decided):
+    """What `metrics.json` holds, as far as a report shows it."""
+
+    task: str
+    class_names: list[str]
+    count: int
+    split: str
+    patients: NotRequired[int]
+    intervals: NotRequired[dict[str, Measure]]
+    class_intervals: NotRequired[dict[str, dict[str, Measure]]]
+    operating_point: NotRequired[Decided]
+    calibration: NotRequired[Sureness | None]
+    subgroups: NotRequired[Subgroups | None]
+    uncertainty: NotRequired[Uncertainty | None]
+
+
+class Located(TypedDict):
+    """Of `localization.json`: a measure with its interval."""
+
+    value: float
+    low: NotRequired[Measured]
+    high: NotRequired[Measured]
+
+
+class LocatedMap(TypedDict):
+    """Of `localization.json`: one map."""
+
+    threshold: float
+    area: Measured
+    centre: Measured
+    iou: Located
+    dice: Located
+    pointing: Located
+    energy: Located
+
+
+class Localization(TypedDict):
+    """What `localization.json` holds, as far as a report shows it."""
+
+    with_lesion: int
+    patients: int
+    threshold_from: str
+    maps: dict[str, LocatedMap]
+
+
+class Point(TypedDict):
+    """What `operating_point.json` holds, as far as a report shows it."""
+
+    thresholds: list[float] | None
+    rule: str
+    chosen_on: NotRequired[str | None]
+
+
+class Calibrated(TypedDict):
+    """What `calibration.json` holds, as far as a report shows it."""
+
+    method: NotRequired[str | None]
+    images: NotRequired[int | None]
+    left_out: dict[str, str]
+
+
+class Environment(TypedDict):
+    """What `environment.json` holds, as far as a report shows it."""
+
+    python: str
+    platform: str
+    cpu_count: int | None
+    backend: str
+    packages: dict[str, str | None]
+    variables: NotRequired[dict[str, str]]
+    command: NotRequired[list[str]]
 
 
 def check_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -113,9 +208,9 @@ class PartsRead:
     def __init__(self, run: RunFolder) -> None:
         self.run, self.damaged = run, {}
 
-    def json(self, name: str, shape: Any, **options: Any) -> Any:
+    def json(self, name: str, kind: Any, **options: Any) -> Any:
         """Returns the content of a JSON file, None if there is none or it is damaged."""
-        return self._read(name, lambda: self.run.read_json(name, shape, **options))
+        return self._read(name, lambda: self.run.read_json(name, kind, **options))
 
     def table(self, name: str, **options: Any) -> pd.DataFrame | None:
         """Returns a CSV file, None if there is none or it is damaged."""

@@ -12,7 +12,8 @@ import medkeras
 from paths import TESTS
 from pipelines.cli.main import main
 from pipelines.io.run_folder import RunFolder
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 
 OLD = TESTS / "data" / "version_0_1"
 MODELS = sorted(path.stem for path in (OLD / "models").glob("*.json"))

@@ -5,7 +5,8 @@ import keras
 from export_models import GlimpseNet
 from medkeras.uncertainty import ConformalSets, LogitScaling
 from pipelines.inference.calibration import Calibration, Referral
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from untrained_run import write_run
 
 SCALING = LogitScaling("binary", scale=(0.5, 0.25), shift=(0.1, -0.2))

@@ -19,7 +19,8 @@ from pipelines.distribution.compiled_replicas import compile_replicas
 from pipelines.distribution.multi_worker import join
 from pipelines.distribution.strategy import choose_strategy
 from pipelines.training.build import build_training, class_weight, train_batches, validation
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

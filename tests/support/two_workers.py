@@ -14,7 +14,8 @@ from pipelines.cli.main import main
 from pipelines.distribution.strategy import choose_strategy
 from pipelines.jobs import train as job
 from pipelines.training import build
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from tiny_model import PRESETS
 
 found, *words = sys.argv[1:]

@@ -2,7 +2,8 @@
 
 from pipelines.io.run_folder import RunFolder
 from pipelines.splits.by_patient import manifest
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 
 
 def write_run(config: TrainConfig, model) -> RunFolder:

@@ -20,7 +20,8 @@ from pipelines.jobs.launch import launch
 from pipelines.jobs.train import _ending_together, train
 from pipelines.runtime.termination import Terminated
 from pipelines.training.checkpointing import Checkpoints
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 
 PROGRAM = SUPPORT / "two_workers.py"

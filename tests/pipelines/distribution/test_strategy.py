@@ -24,7 +24,8 @@ from pipelines.jobs import train as train_job
 from pipelines.jobs.launch import launch
 from pipelines.runtime.ports import free_ports
 from pipelines.training.build import build_training
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 
 SLURM = {

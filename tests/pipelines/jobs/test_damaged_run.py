@@ -15,7 +15,8 @@ from pipelines.inference import trained_model as trained
 from pipelines.inference.predictions import read_predictions
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.train import write_beginning
-from pipelines.training.config import TrainConfig, load_data, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data, load_split
 from spot_net import SpotNet
 from untrained_run import write_run
 

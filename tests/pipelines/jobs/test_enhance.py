@@ -18,7 +18,8 @@ from pipelines.jobs import enhance as job
 from pipelines.jobs.enhance import Enhancement, enhance_run
 from pipelines.preprocess import apply
 from pipelines.sources import open_source
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from tiny_model import TinyNet
 from untrained_run import write_run
 

@@ -18,7 +18,8 @@ from pipelines.images.decode import fit
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs import enhance_experiment as job
 from pipelines.jobs.enhance import Enhancement, enhance_run
-from pipelines.training.config import TrainConfig, load_data, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data, load_split
 from untrained_run import write_run
 
 RNG = np.random.default_rng(0)

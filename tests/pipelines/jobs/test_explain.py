@@ -18,7 +18,8 @@ from pipelines.cli.main import main
 from pipelines.images.decode import fit
 from pipelines.jobs import explain as job
 from pipelines.jobs.explain import explain_run
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from tiny_model import TinyNet
 from untrained_run import write_run
 

@@ -26,7 +26,8 @@ from pipelines.inference.exported_model import open_saved_model
 from pipelines.jobs import export
 from pipelines.jobs.export import export_run
 from pipelines.jobs.predict import predict_run
-from pipelines.training.config import TrainConfig, load_data, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data, load_split
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.train import train
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from tiny_model import PRESETS
 
 FIGURES = ("roc", "precision_recall", "confusion_matrix", "history", "reliability", "risk_coverage", "uncertain")

@@ -18,7 +18,8 @@ from pipelines.inference.trained_model import load_model, predict_records
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.train import train, write_beginning
 from pipelines.training.build import build_training, weighted
-from pipelines.training.config import TrainConfig, load_data, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data, load_split
 from pipelines.training.save_state import SaveState
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 

@@ -26,7 +26,8 @@ from pipelines.jobs import localize as job
 from pipelines.jobs.explain import explain_run
 from pipelines.jobs.export import export_run
 from pipelines.jobs.localize import localize_run
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 from spot_net import SpotNet
 from untrained_run import write_run
 

@@ -17,7 +17,8 @@ from pipelines.cli.main import main
 from pipelines.io.run_folder import RunFolder
 from pipelines.recipes.prepare import prepare
 from pipelines.training.build import build_training
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from pipelines.training.optimizer import DecoupledAdam
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 

@@ -37,7 +37,8 @@ from pipelines.report.markup import interval, number, tag
 from pipelines.report.page import render_page
 from pipelines.report.pictures import choose, make_picture
 from pipelines.report.svg import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Line
-from pipelines.training.config import TrainConfig, load_split
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_split
 from spot_net import SpotNet
 from untrained_run import write_run
 
@@ -125,7 +126,7 @@ def run(tmp_path_factory):
 
 
 def load_names(config):
-    from pipelines.training.config import load_data
+    from pipelines.training.data import load_data
 
     return load_data(config, leakage="off").info.class_names
 

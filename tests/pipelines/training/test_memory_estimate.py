@@ -8,7 +8,8 @@ from pipelines.distribution.strategy import choose_strategy
 from pipelines.jobs import train as job
 from pipelines.training import memory_estimate
 from pipelines.training.build import build_training
-from pipelines.training.config import TrainConfig, load_data
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import load_data
 from pipelines.training.memory_estimate import estimate_memory, free_memory
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 

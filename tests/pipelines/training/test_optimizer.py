@@ -10,7 +10,7 @@ from pipelines.inference.trained_model import load_model
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.train import train
 from pipelines.training.checkpointing import Checkpoints
-from pipelines.training.config import LATER, TrainConfig
+from pipelines.training.config import ALWAYS, TrainConfig
 from pipelines.training.learning_rate import learning_rates
 from pipelines.training.optimizer import DecayedAdam, DecayedSGD, DecoupledAdam, build_optimizer, is_exempt
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
@@ -175,7 +175,7 @@ def test_a_training_by_sgd_and_steps_continues_to_the_bit(tmp_path):
         assert places and min(places) > len(model.weights), "the saved model has the means, not the weights"
     again = TrainConfig.from_run(parts)
     assert (again.recipe, again.optimizer, again.schedule) == ("named", "sgd", "step")
-    values = {k: v for k, v in again.to_dict().items() if k not in LATER}
+    values = {k: v for k, v in again.to_dict().items() if k in ALWAYS}
     RunFolder(tmp_path / "old").write_config(values)
     old = TrainConfig.from_run(RunFolder(tmp_path / "old"))
     assert (old.optimizer, old.schedule, old.warm_up, old.decay_vectors) == ("adamw", "cosine", None, True)
