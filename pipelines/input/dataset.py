@@ -1,17 +1,20 @@
 """tf.data input: pure dataset operations without Python state, so that a killed training goes on exactly."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from medkeras.errors import InputError
 from medkeras.tasks import is_multilabel
-from pipelines.augment import Augmentation, Augmenter
 from pipelines.images.records import Records
 from pipelines.input.cache import Images, constant, images_from_memory
 from pipelines.input.order import EpochOrder
+
+if TYPE_CHECKING:
+    from pipelines.augment import Augmentation, Augmenter
 
 service = tf.data.experimental.service
 
@@ -63,7 +66,7 @@ class InputPipeline:
         image_shape: Sequence[int],
         batch_size: int = 32,
         seed: int = 0,
-        augmentations: Sequence[Augmentation] = (),
+        augmentations: Sequence["Augmentation"] = (),
         images: Images | None = None,
         masks: Images | None = None,
         class_counts: Sequence[int] | None = None,
@@ -82,7 +85,17 @@ class InputPipeline:
         self._labels = constant(records.labels)
         self._train_labels = self._labels if records.train_labels is None else constant(records.train_labels)
         self._classes = None if is_multilabel(records.task) else len(records.class_names)
-        self._augment = Augmenter(augmentations, image_shape=image_shape, seed=seed)
+        self.augmentations, self._image_shape = tuple(augmentations), tuple(image_shape)
+        if self.augmentations:
+            self._augment  # noqa: B018  says at once what does not fit the images
+
+    @functools.cached_property
+    def _augment(self) -> "Augmenter":
+        """What is not needed to read images in their order, as a prediction does."""
+        from pipelines.augment.augmenter import Augmenter
+
+        with tf.init_scope():
+            return Augmenter(self.augmentations, image_shape=self._image_shape, seed=self.seed)
 
     @property
     def steps_per_epoch(self) -> int:
