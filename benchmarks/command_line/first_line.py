@@ -18,7 +18,9 @@ import threading
 import time
 
 # What TensorFlow, XLA and the LiteRT runtime write by themselves.
-FOREIGN = re.compile(r"^(\d{4}-\d\d-\d\d .*|[IWEF]\d{4} .*|WARNING: All log messages.*|INFO: .*|.*(cuInit|XNNPACK|absl).*)$")
+FOREIGN = re.compile(
+    r"^(\d{4}-\d\d-\d\d .*|[IWEF]\d{4} .*|WARNING: All log messages.*|INFO: .*|.*(cuInit|XNNPACK|absl).*)$"
+)
 
 
 def commands(folder: pathlib.Path, epochs: int) -> dict[str, list[str]]:
@@ -43,17 +45,13 @@ def commands(folder: pathlib.Path, epochs: int) -> dict[str, list[str]]:
 def timed(program: list[str], words: list[str]) -> tuple[int, float, list[tuple[float, str, bool]]]:
     """Returns the exit code, the seconds, and when each line came, what it says and whether it is an error's."""
     start, lines = time.monotonic(), queue.Queue()
-    process = subprocess.Popen(
-        [*program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-    )
+    process = subprocess.Popen([*program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
 
     def read(stream, is_error: bool) -> None:
         for line in stream:
             lines.put((time.monotonic() - start, line.rstrip(), is_error))
 
-    readers = [
-        threading.Thread(target=read, args=pair) for pair in ((process.stdout, False), (process.stderr, True))
-    ]
+    readers = [threading.Thread(target=read, args=pair) for pair in ((process.stdout, False), (process.stderr, True))]
     for reader in readers:
         reader.start()
     for reader in readers:

@@ -119,7 +119,9 @@ def _medkeras(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and what TensorFlow says.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and what TensorFlow says.")
+    ] = False,
 ) -> None:
     show_native(debug)
 

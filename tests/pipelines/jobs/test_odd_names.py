@@ -10,8 +10,8 @@ from medkeras.explain import maps_figure
 from pipelines.cli.main import main
 from pipelines.io.figure_files import save_figure
 from pipelines.runtime.console import PlainConsole
-from pipelines.training.config import TrainConfig
 from pipelines.runtime.progress import bar
+from pipelines.training.config import TrainConfig
 from spot_net import SpotNet
 from untrained_run import write_run
 
