@@ -26,10 +26,15 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-lint: $(VENV)/.test
+# deptry reads no setup.cfg: this is what the installed package declares, extras included.
+$(VENV)/requirements.txt: $(VENV)/.test
+	$(BIN)/python -c "import importlib.metadata as m; print(*m.requires('medkeras'), sep='\n')" > $@
+
+lint: $(VENV)/requirements.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/deptry . --requirements-files $(VENV)/requirements.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -105,8 +105,7 @@ def export_run(
     targets = _targets(store, version, formats)
     with contextlib.ExitStack() as stack:
         staged = {form: stack.enter_context(published(target)) for form, target in targets.items()}
-        with console.status("Writing the files"):
-            files = ExportFiles(model, name, notes, endpoints, ranges).write(staged)
+        files = ExportFiles(model, name, notes, endpoints, ranges, console).write(staged)
         with console.status("Comparing with Keras"):
             parity = _compare(model, compared, files, images, bounds)
         _write_parity(staged, parity)

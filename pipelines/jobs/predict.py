@@ -23,6 +23,9 @@ from pipelines.training.data import open_run_inputs
 if TYPE_CHECKING:
     from pipelines.inference.exported_model import Artefact
 
+if TYPE_CHECKING:
+    from pipelines.inference.exported_model import Artefact
+
 
 def predict_run(
     run: str | os.PathLike,
