@@ -1,39 +1,36 @@
 """Inputs: images without labels, named on the command line, as records like any other."""
 
-import dataclasses
 import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from medkeras.errors import InputError
-from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.images.decode import read_image
+from pipelines.images.names import IMAGE_SUFFIXES, is_dicom, is_image, is_volume
 from pipelines.images.records import Records
 from pipelines.io.npz_file import read_npz
 from pipelines.preprocess import preprocess as preprocessed
-from pipelines.sources.dicom.file import is_dicom
-from pipelines.sources.dicom.header import read_header
-from pipelines.sources.dicom.image import read_dicom
-from pipelines.sources.images import IMAGE_SUFFIXES, files_below, is_image
-from pipelines.sources.volume.source import is_volume
-from pipelines.sources.volume.view import VolumeView
+from pipelines.sources.images import files_below
+
+if TYPE_CHECKING:
+    from medkeras.models import ImageClassifier
 
 Reader = Callable[[], np.ndarray]
 Spacing = Callable[[], tuple[float, ...] | None]
-OF_VOLUMES = tuple(field.name for field in dataclasses.fields(VolumeView))
+OF_VOLUMES = ("spacing", "shape", "centre", "window", "percentiles", "frame", "orientation", "max_voxels")
 OF_DICOM, OF_IMAGES = ("window", "frame", "max_pixels"), ("max_pixels",)
 
 
 def open_inputs(
     inputs: Sequence[str | os.PathLike],
     *,
-    model: ImageClassifier,
+    model: "ImageClassifier",
     options: Mapping[str, Any] | None = None,
     preprocess: Sequence[Any] = (),
 ) -> Records:
@@ -102,9 +99,14 @@ def _is_input(path: pathlib.Path) -> bool:
 def _reader(path: pathlib.Path, options: Mapping[str, Any]) -> tuple[Reader, Spacing]:
     """Returns the functions that read a file as the source of its kind would with these options, and its spacing."""
     if is_volume(path.name):
+        from pipelines.sources.volume.view import VolumeView
+
         view = VolumeView(**_some(options, OF_VOLUMES))
         return functools.partial(view.read, path), functools.partial(view.spacing_of, path)
     if is_dicom(path):
+        from pipelines.sources.dicom.header import read_header
+        from pipelines.sources.dicom.image import read_dicom
+
         read = functools.partial(read_dicom, path, **_some(options, OF_DICOM))
         return read, lambda: read_header(path, frame=options.get("frame")).spacing
     return functools.partial(read_image, path, **_some(options, OF_IMAGES)), _unknown
