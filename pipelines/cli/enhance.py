@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.options import DATA, OUTPUT, Shown, option
 from pipelines.cli.starting import starting
@@ -95,7 +94,7 @@ def enhance(
         )
         if experiment:
             if inputs or data or split:
-                raise InputError("An experiment takes all of the run's own data. Received: other images")
+                raise options.UsageError("An experiment takes all of the run's own data. Received: other images")
             from pipelines.jobs.enhance_experiment import enhance_experiment
 
             enhance_experiment(

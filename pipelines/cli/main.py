@@ -1,8 +1,9 @@
-"""The command line: one command per job, and errors on one line."""
+"""The command line: one command per job; what the user gave wrong is one line, anything else a traceback."""
 
 import importlib.metadata
 import pathlib
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ import typer
 import typer.core
 from rich.table import Table
 
-from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.enhance import enhance
 from pipelines.cli.explain import explain
@@ -20,15 +20,16 @@ from pipelines.cli.localize import localize
 from pipelines.cli.options import DATA
 from pipelines.cli.predict import predict
 from pipelines.cli.report import report
-from pipelines.cli.starting import starting
+from pipelines.cli.starting import show_native, starting
 from pipelines.cli.train import train
 from pipelines.cli.train_upscaler import train_upscaler
 from pipelines.input.failures import original
 from pipelines.runtime.console import PlainConsole
 from pipelines.runtime.termination import Terminated
 
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+BUG, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
+REPORT = "This is a mistake of medkeras, not of what you gave it: please report the lines above, and the command."
 PREPARE = "data prepare"
 
 
@@ -52,7 +53,10 @@ app = typer.Typer(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for bad input, 130 when interrupted, 143 when terminated.
+    """Runs one command and returns its exit code.
+
+    0; 2 for bad input, which is told in one line; 1 for a mistake of this program, which shows its traceback; 130 when
+    interrupted, 143 when terminated.
 
     Args:
         arguments: The words after `medkeras`; those of the process by default.
@@ -72,9 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         reason = _one_line(original(error))
         if reason is None or "--debug" in arguments:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return BAD_INPUT
+            traceback.print_exc()
+        print(f"error: {reason}" if reason is not None else REPORT, file=sys.stderr)
+        return BUG if reason is None else BAD_INPUT
     if code == INTERRUPTED:
         print("interrupted: the same command continues a training", file=sys.stderr)
     return code
@@ -82,14 +86,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str | None:
     """Returns what was wrong with the input, or None if the error is not the user's."""
-    usage = typer.BadParameter.__base__
-    if isinstance(error, usage):
+    if isinstance(error, options.UsageError):
         return f"{error.format_message().rstrip('.')}; see `medkeras --help`"
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}"
-    if isinstance(error, (InputError, OSError, ModuleNotFoundError)):
+    from medkeras.errors import InputError
+
+    if isinstance(error, (InputError, OSError)) or _lacks_extra(error):
         return " ".join(str(error).split())
     return None
+
+
+def _lacks_extra(error: Exception) -> bool:
+    """Says whether a package is missing that can be installed, not a module of ours."""
+    if not isinstance(error, ModuleNotFoundError):
+        return False
+    name = (error.name or "").partition(".")[0]
+    return name not in ("medkeras", "pipelines")
 
 
 def _version(is_asked: bool) -> None:
@@ -103,9 +116,11 @@ def _medkeras(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and what TensorFlow says.")
+    ] = False,
 ) -> None:
-    pass
+    show_native(debug)
 
 
 @app.command(epilog="Example: medkeras demo --out demo")

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import pandas as pd
 from rich.console import Console
@@ -22,7 +23,7 @@ from medkeras.uncertainty import (
 from pipelines.images.records import Records
 from pipelines.input.cache import images_from_source
 from pipelines.input.dataset import InputPipeline
-from pipelines.training.progress import BatchBar, bar
+from pipelines.runtime.progress import bar
 
 Sampler = Callable[[np.ndarray, int], Uncertainty]
 Models = Sequence[ImageClassifier]
@@ -202,8 +203,9 @@ def predict_logits(
     unlabelled = pipeline.batches().map(lambda image, label: image)
     batches = -(-len(records) // pipeline.batch_size)
     with bar(console or Console(quiet=True)) as moving:
-        callback = BatchBar(moving, title=f"Predicting {records.name}", batches=batches)
-        return model.predict(unlabelled, verbose=0, callbacks=[callback])
+        row = moving.add_task(f"Predicting {records.name}", total=batches)
+        after = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: moving.advance(row))
+        return model.predict(unlabelled, verbose=0, callbacks=[after])
 
 
 def pipeline_for(model: ImageClassifier, records: Records, batch_size: int) -> InputPipeline:

@@ -20,7 +20,7 @@ from pipelines.images.records import Records
 from pipelines.inference.answers import Answers, Sampling, pipeline_for
 from pipelines.inference.calibration import Calibration
 from pipelines.inference.labels import Labels
-from pipelines.training.progress import bar
+from pipelines.runtime.progress import bar
 
 Runner = Callable[[np.ndarray], np.ndarray]
 RUNTIMES = {".tflite": LiteRTModel, ".onnx": OnnxModel}

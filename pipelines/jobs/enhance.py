@@ -36,9 +36,9 @@ from pipelines.images.records import SPLITS, Records
 from pipelines.inference.trained_model import load_model
 from pipelines.io.output import check_folder
 from pipelines.io.run_folder import RunFolder
+from pipelines.runtime.progress import bar
 from pipelines.sources.unlabelled import open_inputs
 from pipelines.training.config import TrainConfig, load_split, open_like
-from pipelines.training.progress import bar
 
 LOOKED_AT = 8  # Images whose maps are made at a time.
 

@@ -39,9 +39,9 @@ from pipelines.io.output import check_folder, clear_earlier
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
+from pipelines.runtime.progress import bar
 from pipelines.splits.by_patient import label_names
 from pipelines.training.config import TrainConfig, load_split, open_like, open_run_inputs
-from pipelines.training.progress import bar
 
 BATCH = 8
 FIXATIONS, BOXES, FAITHFULNESS = "fixations.csv", "boxes.csv", "faithfulness.json"

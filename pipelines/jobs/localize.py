@@ -29,8 +29,8 @@ from pipelines.io.figure_files import save_figure
 from pipelines.io.output import check_folder, clear_earlier
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import check_classes
+from pipelines.runtime.progress import bar
 from pipelines.training.config import TrainConfig, load_split, open_like
-from pipelines.training.progress import bar
 
 BATCH = 8
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
@@ -11,13 +12,15 @@ from medkeras.errors import InputError
 from pipelines.images.decode import find_unreadable
 from pipelines.images.records import Records
 from pipelines.inference.answers import Sampling
-from pipelines.inference.exported_model import Artefact
 from pipelines.inference.trained_model import Trained, decisions, load_trained
 from pipelines.inference.uncertainty import sureness_columns
 from pipelines.io.output import check_file
 from pipelines.io.run_folder import RunFolder, atomic_path
 from pipelines.sources.unlabelled import open_inputs
 from pipelines.training.config import TrainConfig, open_run_inputs
+
+if TYPE_CHECKING:
+    from pipelines.inference.exported_model import Artefact
 
 
 def predict_run(
@@ -80,7 +83,7 @@ def predict_run(
 
 
 def predict_artefact(
-    artefact: Artefact,
+    artefact: "Artefact",
     inputs: Sequence[str | os.PathLike],
     out: str | os.PathLike,
     *,
@@ -119,7 +122,7 @@ def _check_on_error(on_error: str) -> None:
 
 
 def _predict(
-    trained: Trained | Artefact, records: Records, out: pathlib.Path, *, on_error: str, console: Console, **how: int
+    trained: "Trained | Artefact", records: Records, out: pathlib.Path, *, on_error: str, console: Console, **how: int
 ) -> pd.DataFrame:
     if on_error == "skip":
         rejected = find_unreadable(records)

@@ -33,13 +33,14 @@ from pipelines.io.run_folder import RunFolder
 from pipelines.load import Splits
 from pipelines.runtime.environment import environment
 from pipelines.runtime.memory import keep_freed_memory
+from pipelines.runtime.progress import bar
 from pipelines.runtime.termination import Terminated, on_sigterm
 from pipelines.splits.leakage import LeakError, summary
 from pipelines.training.build import build_training, class_weight, train_batches, validation
 from pipelines.training.checkpointing import Checkpoints, Progress
 from pipelines.training.config import ELSEWHERE, TrainConfig, check_same_splits, load_data
 from pipelines.training.memory_estimate import estimate_memory, free_memory
-from pipelines.training.progress import EpochLines, bar
+from pipelines.training.progress import EpochLines
 from pipelines.training.save_state import SaveState
 from pipelines.training.weight_averaging import ValidateAveraged
 

@@ -21,7 +21,8 @@ from pipelines.io.run_folder import RunFolder, atomic_path
 from pipelines.load import Splits
 from pipelines.runtime.environment import environment
 from pipelines.runtime.memory import keep_freed_memory
-from pipelines.training.progress import EpochLines, bar
+from pipelines.runtime.progress import bar
+from pipelines.training.progress import EpochLines
 
 PLACES_PER_VECTOR = 8  # of the images from which the codebook is restarted
 CLIP_NORM = 1.0
@@ -101,7 +102,7 @@ def check_crop(crop: int, image_shape: tuple[int, ...], *, multiple: int, least:
         >>> check_crop(60, (64, 64, 3), multiple=8, least=32)
         Traceback (most recent call last):
         ...
-        medkeras.InputError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
+        ValueError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
     """
     if len(image_shape) != 3:
         raise InputError(f"An upscaler takes images. Received: volumes with shape {image_shape}")

@@ -1,49 +1,17 @@
-"""What a person sees while Keras works: one line per epoch, and a moving bar where there is a terminal."""
+"""What a person sees of a training: one line per epoch."""
 
 import time
 from typing import Any
 
 import keras
 from rich import progress as rich_progress
-from rich.console import Console
-
-
-def bar(console: Console) -> rich_progress.Progress:
-    """Returns a progress bar that leaves nothing behind and is silent where the output is not a terminal."""
-    return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}", markup=False),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-class BatchBar(keras.callbacks.Callback):
-    """Moves a bar with the batches of a prediction.
-
-    Args:
-        progress: A started bar, from `bar`.
-        title: What is done.
-        batches: How many there are.
-    """
-
-    def __init__(self, progress: rich_progress.Progress, *, title: str, batches: int | None = None) -> None:
-        super().__init__()
-        self.progress, self.row = progress, progress.add_task(title, total=batches)
-
-    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Moves the bar by one batch."""
-        self.progress.update(self.row, completed=batch + 1)
 
 
 class EpochLines(keras.callbacks.Callback):
     """Prints one line per epoch, and shows the steps of the running one on the bar.
 
     Args:
-        progress: A started bar, from `bar`; lines go to its console.
+        progress: A started bar, from `pipelines.runtime.progress.bar`; lines go to its console.
         epochs: Epochs of the whole training.
         steps: Steps of an epoch.
     """

@@ -239,15 +239,40 @@ def test_a_run_that_cannot_be_written_is_named(tmp_path, capfd):
     )
 
 
-def test_an_error_of_the_program_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(cli.options, "image_size", lambda text: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        main(["train", "--data", "phantom", "--model", "m", "--run", "r"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("division"), ValueError("a programming error"), KeyError("name")])
+def test_an_error_of_the_program_keeps_its_traceback(error, monkeypatch, capfd):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr("pipelines.jobs.evaluate.load_trained", fail)
+    monkeypatch.setattr("pipelines.jobs.evaluate.RunFolder.open", lambda run: run)
+    assert main(["evaluate", "some-run"]) == 1
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert lines[0].startswith("Traceback") and any("in evaluate_run" in line for line in lines)
+    assert type(error).__name__ in lines[-2] and "report" in lines[-1]
 
 
-def test_debug_shows_the_traceback():
-    with pytest.raises(FileNotFoundError):
-        main(["--debug", "evaluate", "no-such-run"])
+@pytest.mark.parametrize(
+    ("error", "is_users"),
+    [
+        (PermissionError(13, "Permission denied", "runs/a"), True),
+        (OSError(28, "No space left on device"), True),
+        (ModuleNotFoundError("DICOM needs pydicom: pip install 'medkeras[dicom]'"), True),
+        (ModuleNotFoundError("No module named 'onnx'", name="onnx"), True),
+        (ModuleNotFoundError("No module named 'pipelines.jobs.paint'", name="pipelines.jobs.paint"), False),
+        (InputError("`size` must be >= 1. Received: size=0"), True),
+        (ValueError("could not broadcast"), False),
+        (TypeError("takes no arguments"), False),
+    ],
+)
+def test_whose_mistake_an_error_is(error, is_users):
+    assert (cli._one_line(error) is not None) == is_users
+
+
+def test_debug_shows_the_traceback_of_bad_input_too(capfd):
+    assert main(["--debug", "evaluate", "no-such-run"]) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert "Traceback (most recent call last):" in lines and lines[-1].startswith("error: A run folder holds")
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd):
