@@ -95,65 +95,45 @@ class Splits:
 def load(
     source: "str | Records",
     *,
-    task: str | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    preprocess: Sequence[Any] = (),
     train_preprocess: Sequence[Any] | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    fractions: Sequence[float] = (0.7, 0.1, 0.2),
-    folds: int | None = None,
-    fold: int = 0,
-    split_file: str | os.PathLike | None = None,
-    group_duplicates: bool = False,
-    leakage: str = "stop",
     augment: str | Sequence[Any] | None = "standard",
     resample: str | None = None,
     masks: bool = False,
-    on_error: str = "raise",
     cache: str | os.PathLike | None = None,
     memory_limit: int = 2 * 2**30,
     data_service: str | None = None,
-    **source_options: Any,
+    **opening: Any,
 ) -> Splits:
     """Reads a source, splits it by patient, looks for leaks and returns tf.data for `model.fit`.
 
     Args:
         source: What `pipelines.sources.open_source` opens (`"phantom"`, a `.npz`, a folder, a `.csv`,
             `"kind:rest"`), or records.
-        task: Overrides the source's task, for instance `"ordinal"`.
         image_size: Pixels per side, or one number per axis; by default the images' own size.
         channels: 1 for grey, 3 for colour; by default the images' own.
-        preprocess: Steps on the stored images, by name (`"clahe:clip=3"`) or as objects, see
-            `pipelines.preprocess`.
-        train_preprocess: Steps of the training images in their place; by default the same.
+        train_preprocess: Steps of the training images in the place of `preprocess`; by default the same.
         batch_size: Images per batch, at least 1.
         seed: Chooses the splits, and the order and augmentation of every epoch.
-        fractions: Shares of train, val and test, for splits that the source does not give.
-        folds: Cross-validation in so many parts instead; the source's own splits are put together.
-        fold: Which part is the test split, from 0.
-        split_file: A CSV with the `id` and `split` of every record, as `splits.csv` of a run.
-        group_duplicates: Whether images that look the same are kept in one split, as those of one patient are.
-        leakage: What to do if a patient, an image or a near-duplicate stands in two splits: `"stop"`, `"warn"`,
-            or `"off"`, which does not look. To look, every image is read once.
         augment: For the training batches: a key of `pipelines.augment.AUGMENTATIONS`, or a list of
             augmentations and Keras preprocessing layers.
         resample: How an epoch shows the classes of the training split: `"oversample"`, `"undersample"` or
             `"sqrt"`, see `pipelines.splits.balance.resampled_counts`; by default every image once.
         masks: Whether lesion masks come along, see `InputPipeline`.
-        on_error: `"raise"` names the first image that cannot be used; `"skip"` leaves such images out and
-            lists them in `rejected`.
         cache: Folder in which decoded images are kept for this and later trainings, see `pipelines.input.shards`;
             by default they are kept in memory, or not at all.
         memory_limit: Bytes up to which decoded images are kept in memory; beyond, each epoch reads them.
         data_service: Address of a tf.data service whose workers make the training batches; needs `cache`.
-        **source_options: Options of the source.
+        **opening: All other arguments of `open_splits` (`task`, `preprocess`, `fractions`, `folds`, `leakage`,
+            `on_error`, ...), the options of the source among them.
 
     Raises:
-        LeakError: If the splits leak and `leakage` is `"stop"`; its `leaks` are those of `Splits.leaks`.
-        ValueError: If an argument breaks its rule, an image cannot be used, images differ in size and
-            `image_size` is not given, or a class is absent from a split.
+        LeakError: As by `open_splits`.
+        ValueError: As by `open_splits`, if an argument breaks its rule, or if images differ in size and `image_size`
+            is not given.
         FileNotFoundError: If the source does not exist.
 
     Example:
@@ -170,41 +150,20 @@ def load(
     if data_service and not cache:
         raise InputError(f"Workers share the images through `cache`. Received: data_service={data_service!r}")
     training = {"augmentations": choose(augment), "data_service": data_service}
-    if train_preprocess is not None:
-        source, task, source_options = open_records(source, task=task, on_error=on_error, **source_options), None, {}
-    opened = open_splits(
-        source,
-        task=task,
-        preprocess=preprocess,
-        seed=seed,
-        fractions=fractions,
-        folds=folds,
-        fold=fold,
-        split_file=split_file,
-        group_duplicates=group_duplicates,
-        leakage=leakage,
-        on_error=on_error,
-        **source_options,
-    )
+    opened = open_splits(source, seed=seed, **opening)
     training["class_counts"] = _class_counts(opened.splits["train"], resample)
     image_shape = common_shape(opened.records, image_size=image_size, channels=channels)
-    always = {"image_shape": image_shape, "batch_size": batch_size, "seed": seed}
-    stored, seen = _storage(opened.records, image_shape, cache, memory_limit), dict(opened.splits)
-    storage = dict.fromkeys(seen, stored)
-    if train_preprocess is not None:
-        seen["train"] = _preprocessed_as(source, seen["train"], train_preprocess)
-        storage["train"] = _storage(seen["train"], image_shape, cache, memory_limit)
-    pipelines = {}
-    for name, part in seen.items():
-        options = always | (training if name == "train" else {})
-        pipelines[name] = _pipeline(part, storage[name], masks=masks, **options)
-    return Splits(
-        info=_describe(opened.splits, image_shape),
-        records=opened.splits,
-        rejected=opened.rejected,
-        leaks=opened.leaks,
-        pipelines=pipelines,
-    )
+    always = {"image_shape": image_shape, "batch_size": batch_size, "seed": seed, "masks": masks}
+    storage = functools.partial(_storage, image_shape=image_shape, cache=cache, memory_limit=memory_limit)
+    stored, pipelines = storage(opened.records), {}
+    for name, part in opened.splits.items():
+        if name == "train" and train_preprocess is not None:
+            part = _preprocessed_as(opened.stored, part, train_preprocess)
+            pipelines[name] = _pipeline(part, storage(part), **always, **training)
+        else:
+            pipelines[name] = _pipeline(part, stored, **always, **(training if name == "train" else {}))
+    info = _describe(opened.splits, image_shape)
+    return Splits(info=info, records=opened.splits, rejected=opened.rejected, leaks=opened.leaks, pipelines=pipelines)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,12 +171,14 @@ class Opened:
     """A source that was read and split, undecoded.
 
     Attributes:
-        records: All records.
+        stored: All records, as the source gives them.
+        records: Those that can be read, preprocessed.
         splits: `{split: Records}`.
         rejected: As in `Splits`.
         leaks: As in `Splits`.
     """
 
+    stored: "Records"
     records: "Records"
     splits: "dict[str, Records]"
     rejected: "pd.DataFrame"
@@ -239,13 +200,36 @@ def open_splits(
     on_error: str = "raise",
     **source_options: Any,
 ) -> Opened:
-    """Reads a source, splits it and looks for leaks; arguments and errors are those of `load`.
+    """Reads a source, splits it by patient and looks for leaks.
+
+    Args:
+        source: As for `load`.
+        task: Overrides the source's task, for instance `"ordinal"`.
+        preprocess: Steps on the stored images, by name (`"clahe:clip=3"`) or as objects, see
+            `pipelines.preprocess`.
+        seed: Chooses the splits.
+        fractions: Shares of train, val and test, for splits that the source does not give.
+        folds: Cross-validation in so many parts instead; the source's own splits are put together.
+        fold: Which part is the test split, from 0.
+        split_file: A CSV with the `id` and `split` of every record, as `splits.csv` of a run.
+        group_duplicates: Whether images that look the same are kept in one split, as those of one patient are.
+        leakage: What to do if a patient, an image or a near-duplicate stands in two splits: `"stop"`, `"warn"`,
+            or `"off"`, which does not look. To look, every image is read once.
+        on_error: `"raise"` names the first image that cannot be used; `"skip"` leaves such images out and
+            lists them in `rejected`.
+        **source_options: Options of the source.
+
+    Raises:
+        LeakError: If the splits leak and `leakage` is `"stop"`; its `leaks` are those of `Splits.leaks`.
+        ValueError: If an argument breaks its rule, an image cannot be used, or a class is absent from a split.
+        FileNotFoundError: If the source does not exist.
 
     Example:
         >>> opened = open_splits("phantom", images=90)
         >>> {name: len(part) for name, part in opened.splits.items()}
         {'train': 62, 'val': 10, 'test': 18}
     """
+    from pipelines.preprocess import preprocess as preprocessed
     from pipelines.splits.by_patient import join_duplicates
     from pipelines.splits.duplicates import find_duplicates
     from pipelines.splits.leakage import check_leaks, check_policy
@@ -253,14 +237,14 @@ def open_splits(
     if on_error not in ("raise", "skip"):
         raise InputError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     check_policy(leakage)
-    records = open_records(source, task=task, preprocess=preprocess, on_error=on_error, **source_options)
-    records, rejected = _readable(records, on_error)
+    stored = open_records(source, task=task, on_error=on_error, **source_options)
+    records, rejected = _readable(preprocessed(stored, preprocess) if preprocess else stored, on_error)
     pairs = find_duplicates(records) if group_duplicates or leakage != "off" else None
     if group_duplicates:
         records = join_duplicates(records, pairs)
     splits = _split(records, fractions=fractions, folds=folds, fold=fold, split_file=split_file, seed=seed)
     leaks = check_leaks(splits, pairs, policy=leakage)
-    return Opened(records=records, splits=splits, rejected=rejected, leaks=leaks)
+    return Opened(stored=stored, records=records, splits=splits, rejected=rejected, leaks=leaks)
 
 
 def _split(

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import pathlib
-import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from pipelines.cli.report import report
 from pipelines.cli.starting import show_native, starting
 from pipelines.cli.train import train
 from pipelines.cli.train_upscaler import train_upscaler
+from pipelines.input.failures import original
 from pipelines.runtime.console import PlainConsole
 from pipelines.runtime.termination import Terminated
 
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"terminated: {reason}; the same command goes on from there", file=sys.stderr)
         return TERMINATED
     except Exception as error:
-        reason = _one_line(error)
+        reason = _one_line(original(error))
         if reason is None or "--debug" in arguments:
             traceback.print_exc()
         print(f"error: {reason}" if reason is not None else REPORT, file=sys.stderr)
@@ -93,10 +93,7 @@ def _one_line(error: Exception) -> str | None:
         return f"{error.strerror}: {error.filename}"
     if isinstance(error, (InputError, OSError)) or _lacks_extra(error):
         return " ".join(str(error).split())
-    # A dataset reports the error of our Python code that reads images as its own, with the traceback inside.
-    inner = re.search(r"(?:InputError|\w*NotFoundError|OSError): (.*)", str(error))
-    is_from_dataset = type(error).__module__.startswith("tensorflow") and inner
-    return inner.group(1).strip() if is_from_dataset else None
+    return None
 
 
 def _lacks_extra(error: Exception) -> bool:

@@ -1,12 +1,12 @@
-"""What an image file is called, and of which kind it is by its name or its first bytes."""
+"""Which kind of image a file is: by its name, or for DICOM by its first bytes where the name is silent."""
 
 import os
 import re
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-DICOM_SUFFIX = re.compile(r"\.(dcm|dicom|ima)$", re.IGNORECASE)
-UID_NAME = re.compile(r"^[^.]+$|\.\d+$")  # File names are often UIDs, which end in a number.
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr")
+DICOM_NAMED = re.compile(r"\.(dcm|dicom|ima)$", re.IGNORECASE)
+DICOM_UNNAMED = re.compile(r"^[^.]+$|\.\d+$")  # File names are often UIDs, which end in a number.
 
 
 def is_image(name: str) -> bool:
@@ -37,10 +37,21 @@ def is_dicom(path: str | os.PathLike) -> bool:
         (True, False)
     """
     name = os.path.basename(path)
-    if DICOM_SUFFIX.search(name):
+    if DICOM_NAMED.search(name):
         return True
     try:
-        with open(path if UID_NAME.search(name) else os.devnull, "rb") as file:
+        with open(path if DICOM_UNNAMED.search(name) else os.devnull, "rb") as file:
             return file.read(132).endswith(b"DICM")
     except OSError:
         return False
+
+
+def stem_of(path: str) -> str:
+    """Returns a path without its suffix; that of a volume may be double.
+
+    Example:
+        >>> stem_of("a/b.nii.gz"), stem_of("a/b.c.png"), stem_of("a/b")
+        ('a/b', 'a/b.c', 'a/b')
+    """
+    volume = next((s for s in (".nii.gz", *VOLUME_SUFFIXES) if path.lower().endswith(s)), None)
+    return path[: -len(volume)] if volume else os.path.splitext(path)[0]

@@ -15,6 +15,7 @@ import tensorflow as tf
 from medkeras.errors import InputError
 from pipelines.images.decode import fit_stored, to_float
 from pipelines.images.records import Records
+from pipelines.input.failures import noting
 
 # From int64 indices `(batch,)` to float32 images `(batch, *image_shape)` in [0, 1].
 Images = Callable[[tf.Tensor], tf.Tensor]
@@ -63,7 +64,7 @@ def images_from_source(records: Records, image_shape: Sequence[int], *, check: b
         return np.stack([to_float(image) for image in decoded] if kind == np.float32 else decoded)
 
     def images(indices: tf.Tensor) -> tf.Tensor:
-        pixels = tf.numpy_function(read, [indices], tf.as_dtype(kind), stateful=False)
+        pixels = tf.numpy_function(noting(read), [indices], tf.as_dtype(kind), stateful=False)
         return scaled(tf.ensure_shape(pixels, (indices.shape[0], *shape)))
 
     return images

@@ -1,27 +1,26 @@
-"""Sources: how images arrive. One file per kind; each gives `Records` and knows nothing of the others.
+"""Sources: how images arrive. One file or sub-room per kind; each gives `Records` and knows nothing of the others.
 
-To add a kind, write one file with a function `open_<kind>(rest, *, task=None, <options>) -> Records` and add
-one line to `KINDS`. Opening a source imports its own kind alone.
+To add a kind, write a module with a dataclass `Options` (see `pipelines.sources.options`) and a function
+`open_<kind>(rest, **options) -> Records`, and add one line to `KINDS`. A reader is imported when it is asked for.
 """
 
 import importlib
-import inspect
 import os
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from medkeras.errors import InputError
 from pipelines.images.records import Records
+from pipelines.sources.options import names_of
 
-# Of each kind the function that opens it; its module is imported when it is asked for.
 KINDS = {
-    "phantom": "pipelines.sources.phantom:open_phantom",
-    "medmnist": "pipelines.sources.medmnist.source:open_medmnist",
-    "folder": "pipelines.sources.folder:open_folder",
-    "table": "pipelines.sources.table.source:open_table",
-    "dicom": "pipelines.sources.dicom.source:open_dicom",
-    "volume": "pipelines.sources.volume.source:open_volume",
-    "tfds": "pipelines.sources.tfds.source:open_tfds",
+    "phantom": "pipelines.sources.phantom",
+    "medmnist": "pipelines.sources.medmnist.source",
+    "folder": "pipelines.sources.folder",
+    "table": "pipelines.sources.table.source",
+    "dicom": "pipelines.sources.dicom.source",
+    "volume": "pipelines.sources.volume.source",
+    "tfds": "pipelines.sources.tfds.source",
 }
 SUFFIXES = {".npz": "medmnist", ".csv": "table"}
 
@@ -37,7 +36,7 @@ def open_source(
         task: One of `medkeras.tasks.TASKS`; by default what the source says or its labels suggest.
         on_error: `"raise"` stops at the first file that is missing or no image; `"skip"` keeps it as a
             record, so that `pipelines.images.decode.find_unreadable` reports it with all others.
-        **options: Options of the kind, see the function of the kind in `KINDS`.
+        **options: Options of the kind, see the `Options` of its module in `KINDS`.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -51,25 +50,14 @@ def open_source(
     if on_error not in ("raise", "skip"):
         raise InputError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     kind, rest = parse_source(source)
-    function, known = opener(kind), options_of(source)
+    known = options_of(source)
     for name, value in options.items():
         if name not in known:
             listed = ", ".join(n for n in known if n not in ("task", "on_error"))
             raise InputError(f"A {kind} source takes the options {listed}. Received: {name}={value!r}")
     if "on_error" in known:
         options["on_error"] = on_error
-    return function(rest, task=task, **options)
-
-
-def opener(kind: str) -> Callable[..., Records]:
-    """Returns the function that opens a kind of source.
-
-    Example:
-        >>> opener("folder").__name__
-        'open_folder'
-    """
-    module, _, name = KINDS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(_reader(kind), f"open_{kind}")(rest, task=task, **options)
 
 
 def options_of(source: str | os.PathLike) -> list[str]:
@@ -79,8 +67,11 @@ def options_of(source: str | os.PathLike) -> list[str]:
         >>> options_of("phantom")
         ['task', 'images', 'size', 'seed', 'unknown']
     """
-    parameters = inspect.signature(opener(parse_source(source)[0])).parameters
-    return [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    return names_of(_reader(parse_source(source)[0]).Options)
+
+
+def _reader(kind: str) -> ModuleType:
+    return importlib.import_module(KINDS[kind])
 
 
 def parse_source(source: str | os.PathLike) -> tuple[str, str]:

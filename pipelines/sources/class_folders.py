@@ -1,13 +1,20 @@
-"""Class folders: the class, the split and the patient of every file, from its path."""
+"""Class folders: the class, the split, the patient and the mask of every file, from its path."""
 
 import dataclasses
 import os
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from medkeras.errors import InputError
+from medkeras.tasks import default_task
+from pipelines.images.names import stem_of
+from pipelines.images.records import Records
+from pipelines.sources.images import PathOf, file_records, files_below
+from pipelines.sources.options import FolderOptions
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -123,3 +130,51 @@ def patients_in(files: Sequence[str], pattern: str | None) -> list[str]:
         if match is None or not match.group(1):
             raise InputError(f"`patient_pattern` must match every path. Received: {pattern!r} for {path}")
     return [match.group(1) for match in found]
+
+
+def folder_records(folder: str, found: ClassFolders, options: FolderOptions, **reading: Any) -> Records:
+    """Returns the records of class folders, read as images.
+
+    Args:
+        folder: The folder.
+        found: What `class_folders` found in it.
+        options: The task and the pattern of patients.
+        **reading: As for `pipelines.sources.images.file_records`.
+
+    Raises:
+        ValueError: As by `patients_in`.
+    """
+    patients = patients_in(found.files, options.patient_pattern)
+    return file_records(
+        name=os.path.basename(os.path.abspath(folder)),
+        task=options.task or default_task(len(found.class_names)),
+        class_names=found.class_names,
+        table=pd.DataFrame({"id": found.files, "patient": patients, "split": found.splits}),
+        labels=found.labels,
+        path_of=[os.path.join(folder, path) for path in found.files].__getitem__,
+        **reading,
+    )
+
+
+def masks_beside(
+    masks: str, files: Sequence[str], *, is_image: Callable[[str], bool], on_error: str, what: str = "image"
+) -> PathOf:
+    """Returns the rule from record index to the mask of the same name, whatever its suffix.
+
+    Args:
+        masks: A folder of the same layout.
+        files: Paths of the images below theirs.
+        is_image: Says whether a path is a mask.
+        on_error: `"raise"` refuses an image without a mask.
+        what: What an image is called, for the error.
+
+    Raises:
+        FileNotFoundError: If the folder or, with `"raise"`, a mask is missing.
+    """
+    if not os.path.isdir(masks):
+        raise FileNotFoundError(f"No such folder of masks: {masks}")
+    found = {stem_of(path): path for path in files_below(masks) if is_image(path)}
+    missing = next((path for path in files if stem_of(path) not in found), None)
+    if missing and on_error == "raise":
+        raise FileNotFoundError(f"Every {what} needs a mask of its name in {masks}. Received: {missing} without")
+    return lambda i: os.path.join(masks, found.get(stem_of(files[i]), files[i]))

@@ -8,12 +8,9 @@ import pandas as pd
 
 from medkeras.errors import InputError
 from pipelines.images.decode import MAX_PIXELS, read_image, read_shape, read_values
-from pipelines.images.names import IMAGE_SUFFIXES, is_image
 from pipelines.images.records import Records
 
 PathOf = Callable[[int], str]
-
-__all__ = ["IMAGE_SUFFIXES", "PathOf", "file_fingerprint", "file_records", "files_below", "is_image"]
 
 
 def file_records(

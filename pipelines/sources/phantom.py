@@ -7,6 +7,7 @@ seen after a small rotation and shift, image and mask alike, and 2D and 3D share
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from medkeras.errors import InputError
 from medkeras.version import __version__
 from pipelines.images.records import Records
+from pipelines.sources.options import SourceOptions
 
 LESIONS = ("bright", "dark", "ring", "speckled")
 CLASS_NAMES = {"binary": ("healthy", "lesion"), "multiclass": ("healthy", *LESIONS), "multilabel": LESIONS}
@@ -22,15 +24,24 @@ BODY, VIEW, LABELS, VIEWS, UNKNOWN = range(5)  # Streams of random numbers, so t
 PREVALENCE = 0.35
 
 
-def open_phantom(
-    name: str = "binary",
-    *,
-    task: str | None = None,
-    images: int | None = None,
-    size: int | None = None,
-    seed: int = 0,
-    unknown: float = 0.0,
-) -> Records:
+@dataclass(frozen=True, kw_only=True)
+class Options(SourceOptions):
+    """What a phantom source takes.
+
+    Attributes:
+        images: Number of images; 600, in 3D 240. The last patient may have one view only.
+        size: Side in pixels or voxels, at least 16; 64, in 3D 32.
+        seed: Non-negative integer.
+        unknown: Share of the labels of `multilabel` that are NaN, in [0, 1).
+    """
+
+    images: int | None = None
+    size: int | None = None
+    seed: int = 0
+    unknown: float = 0.0
+
+
+def open_phantom(name: str = "binary", **options: Any) -> Records:
     """Makes labelled phantom images with lesion masks, two or three views per patient.
 
     `binary` asks for any lesion, `multiclass` for the one kind, `multilabel` for every kind that is present.
@@ -38,11 +49,7 @@ def open_phantom(
 
     Args:
         name: `binary` (also `""`), `multiclass`, `multilabel`, or one of these with `3d` behind.
-        task: Another single-label task for the same labels, as `ordinal`.
-        images: Number of images; 600, in 3D 240. The last patient may have one view only.
-        size: Side in pixels or voxels, at least 16; 64, in 3D 32.
-        seed: Non-negative integer.
-        unknown: Share of the labels of `multilabel` that are NaN, in [0, 1).
+        **options: Those of `Options`; `task` may be another single-label task for the same labels, as `ordinal`.
 
     Raises:
         ValueError: If the name or an option is out of its range.
@@ -52,13 +59,14 @@ def open_phantom(
         >>> records.read(3).shape, records.read(3).dtype, records.read_mask(3).dtype
         ((64, 64), dtype('uint8'), dtype('bool'))
     """
-    name = name or "binary"
+    given, name = Options(**options), name or "binary"
     if name not in NAMES:
         raise InputError(f"A phantom is one of {', '.join(NAMES)}. Received: name={name!r}")
     kind, rank = name.removesuffix("3d"), 3 if name.endswith("3d") else 2
-    images = (600 if rank == 2 else 240) if images is None else images
-    size = (64 if rank == 2 else 32) if size is None else size
-    _check_options(images, size, seed, unknown, kind)
+    images = (600 if rank == 2 else 240) if given.images is None else given.images
+    size = (64 if rank == 2 else 32) if given.size is None else given.size
+    seed = given.seed
+    _check_options(images, size, seed, given.unknown, kind)
 
     patient, view = _patients(images, seed)
     present = _lesions_present(kind, patient[-1] + 1, seed)
@@ -66,7 +74,7 @@ def open_phantom(
     shape = (size,) * rank
     return Records(
         name=f"phantom-{name}",
-        task=task or kind,
+        task=given.task or kind,
         class_names=CLASS_NAMES[kind],
         table=pd.DataFrame(
             {
@@ -76,7 +84,7 @@ def open_phantom(
                 "view": view,
             }
         ),
-        labels=_labels(kind, present[patient], unknown, seed),
+        labels=_labels(kind, present[patient], given.unknown, seed),
         read=lambda i: draw(i)[0],
         read_mask=lambda i: draw(i)[1],
         read_shape=lambda i: (*shape, 1),

@@ -1,17 +1,15 @@
 """Inputs: images without labels, named on the command line, as records like any other."""
 
-import dataclasses
 import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from medkeras.errors import InputError
-from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.images.decode import read_image
 from pipelines.images.names import IMAGE_SUFFIXES, is_dicom, is_image, is_volume
@@ -20,15 +18,19 @@ from pipelines.io.npz_file import read_npz
 from pipelines.preprocess import preprocess as preprocessed
 from pipelines.sources.images import files_below
 
+if TYPE_CHECKING:
+    from medkeras.models import ImageClassifier
+
 Reader = Callable[[], np.ndarray]
 Spacing = Callable[[], tuple[float, ...] | None]
+OF_VOLUMES = ("spacing", "shape", "centre", "window", "percentiles", "frame", "orientation", "max_voxels")
 OF_DICOM, OF_IMAGES = ("window", "frame", "max_pixels"), ("max_pixels",)
 
 
 def open_inputs(
     inputs: Sequence[str | os.PathLike],
     *,
-    model: ImageClassifier,
+    model: "ImageClassifier",
     options: Mapping[str, Any] | None = None,
     preprocess: Sequence[Any] = (),
 ) -> Records:
@@ -99,7 +101,7 @@ def _reader(path: pathlib.Path, options: Mapping[str, Any]) -> tuple[Reader, Spa
     if is_volume(path.name):
         from pipelines.sources.volume.view import VolumeView
 
-        view = VolumeView(**_some(options, _of_volumes()))
+        view = VolumeView(**_some(options, OF_VOLUMES))
         return functools.partial(view.read, path), functools.partial(view.spacing_of, path)
     if is_dicom(path):
         from pipelines.sources.dicom.header import read_header
@@ -121,13 +123,7 @@ def reading_options(options: Mapping[str, Any]) -> dict[str, Any]:
         >>> reading_options({"window": [40, 400], "label_columns": ["finding"]})
         {'window': [40, 400]}
     """
-    return _some(options, sorted({*_of_volumes(), *OF_DICOM, *OF_IMAGES}))
-
-
-def _of_volumes() -> list[str]:
-    from pipelines.sources.volume.view import VolumeView
-
-    return [field.name for field in dataclasses.fields(VolumeView)]
+    return _some(options, sorted({*OF_VOLUMES, *OF_DICOM, *OF_IMAGES}))
 
 
 def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -3,20 +3,20 @@
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medkeras.errors import InputError
-from medkeras.tasks import default_task
 from pipelines.images.names import is_dicom
 from pipelines.images.records import Records
-from pipelines.sources.class_folders import class_folders, patients_in
+from pipelines.sources.class_folders import class_folders, folder_records
 from pipelines.sources.dicom.header import IDENTIFIERS, Header, read_header
 from pipelines.sources.dicom.image import Window, check_window, read_dicom
 from pipelines.sources.dicom.pixels import MAX_PIXELS
-from pipelines.sources.images import file_fingerprint, file_records, files_below
+from pipelines.sources.images import PathOf, file_fingerprint, files_below
+from pipelines.sources.options import FolderOptions, TableOptions, check_unused, given_of
 from pipelines.sources.pseudonyms import Pseudonyms
 from pipelines.sources.table.paths import paths_of
 from pipelines.sources.table.source import open_table
@@ -25,25 +25,25 @@ KINDS = ".dcm, .dicom, .ima or DICOM without a suffix"
 THREADS = 8
 
 
-def open_dicom(
-    rest: str,
-    *,
-    task: str | None = None,
-    window: Window = None,
-    frame: int | None = None,
-    salt: str | None = None,
-    patient_pattern: str | None = None,
-    path_column: str | None = None,
-    label_columns: str | Sequence[str] | None = None,
-    patient_column: str | None = None,
-    split_column: str | None = None,
-    class_names: Sequence[str] | None = None,
-    uncertain: str = "ignore",
-    blank: str = "ignore",
-    root: str | None = None,
-    max_pixels: int = MAX_PIXELS,
-    on_error: str = "raise",
-) -> Records:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TableOptions, FolderOptions):
+    """What DICOM files take, in a folder or named by a CSV; patients of a CSV are replaced by codes.
+
+    Attributes:
+        window: For grey images, see `read_dicom`: a name such as `lung`, a centre and a width, or a position.
+        frame: Of files with several frames, the one to take, from 0; by default they are volumes.
+        salt: Secret of at least 16 characters for the codes; by default one that is drawn for this process, so
+            that codes differ between processes.
+        max_pixels: Largest number of pixels, of all frames, up to which a file is decoded.
+    """
+
+    window: Window = None
+    frame: int | None = None
+    salt: str | None = None
+    max_pixels: int = MAX_PIXELS
+
+
+def open_dicom(rest: str, **options: Any) -> Records:
     """Opens DICOM files in class folders, or those that a CSV names.
 
     All headers are read at once, the pixels when they are asked for. The table has these columns from the
@@ -62,23 +62,7 @@ def open_dicom(
     Args:
         rest: A folder as for `open_folder`, whose files end in .dcm, .dicom or .ima, or are DICOM files without
             a suffix (`DICOMDIR` is left out); or a CSV as for `open_table`.
-        task: One of `medkeras.tasks.TASKS`; by default what the labels suggest.
-        window: For grey images, see `read_dicom`: a name such as `lung`, a centre and a width, or a position.
-        frame: Of files with several frames, the one to take, from 0; by default they are volumes.
-        salt: Secret of at least 16 characters for the codes; by default one that is drawn for this process, so
-            that codes differ between processes.
-        patient_pattern: For a folder, as for `open_folder`.
-        path_column: For a CSV, as for `open_table`, and so all down to `root`.
-        label_columns: See `path_column`.
-        patient_column: See `path_column`; the patients are replaced by codes.
-        split_column: See `path_column`.
-        class_names: See `path_column`.
-        uncertain: See `path_column`.
-        blank: See `path_column`.
-        root: See `path_column`.
-        max_pixels: Largest number of pixels, of all frames, up to which a file is decoded.
-        on_error: `"raise"` refuses a file whose header cannot be read or is not sound; `"skip"` keeps it as a
-            record, so that `pipelines.images.decode.find_unreadable` reports it.
+        **options: Those of `Options`.
 
     Raises:
         FileNotFoundError: If the folder, the CSV or a file does not exist.
@@ -97,68 +81,42 @@ def open_dicom(
         >>> records.table[["id", "patient", "modality"]].values.tolist()
         [['head/CT_small.dcm', '5b9a702b59808d85', 'CT'], ['heart/MR_small.dcm', '68c3aafcf6a5424b', 'MR']]
     """
-    codes = Pseudonyms(salt)
-    check_window(window)
-    table_options = {
-        "path_column": path_column,
-        "label_columns": label_columns,
-        "patient_column": patient_column,
-        "split_column": split_column,
-        "class_names": class_names,
-        "uncertain": uncertain,
-        "blank": blank,
-        "root": root,
-    }
+    given = Options(**options)
+    codes = Pseudonyms(given.salt)
+    check_window(given.window)
     if os.path.isdir(rest):
-        _check_unused("a folder", table_options)
-        records, path_of = _from_folder(rest, task, patient_pattern, on_error)
+        check_unused(given, "DICOM files in a folder", TableOptions)
+        records = _from_folder(rest, given)
+        path_of = [os.path.join(rest, path) for path in records.table["id"]].__getitem__
     else:
-        _check_unused("a CSV", {"patient_pattern": patient_pattern})
-        records = open_table(rest, task=task, on_error=on_error, **table_options)
-        path_of = paths_of(records.table["id"], rest, root, on_error="skip")
-    headers = _headers(path_of, records, frame, on_error)
+        check_unused(given, "DICOM files in a CSV", FolderOptions)
+        records = open_table(rest, **given_of(given, TableOptions))
+        path_of = paths_of(records.table["id"], rest, given.root, on_error="skip")
+    headers = _headers(path_of, records, given)
     described = dataclasses.replace(
-        records, table=_described(records.table, headers, codes), rank=_rank(headers, records, on_error)
+        records, table=_described(records.table, headers, codes), rank=_rank(headers, records, given.on_error)
     )
-    return _decoded(described, path_of, headers, window=window, frame=frame, max_pixels=max_pixels)
+    return _decoded(described, path_of, headers, given)
 
 
-def _check_unused(kind: str, options: dict) -> None:
-    for name, given in options.items():
-        if given not in (None, "ignore"):
-            raise InputError(f"DICOM files in {kind} are opened without `{name}`. Received: {name}={given!r}")
-
-
-def _from_folder(
-    folder: str, task: str | None, patient_pattern: str | None, on_error: str
-) -> tuple[Records, Callable[[int], str]]:
+def _from_folder(folder: str, given: Options) -> Records:
     files = [path for path in files_below(folder) if os.path.basename(path).upper() != "DICOMDIR"]
     found = class_folders(
-        folder, files, is_image=lambda path: is_dicom(os.path.join(folder, path)), kinds=KINDS, on_error=on_error
+        folder, files, is_image=lambda path: is_dicom(os.path.join(folder, path)), kinds=KINDS, on_error=given.on_error
     )
-    paths = [os.path.join(folder, path) for path in found.files]
-    patients = patients_in(found.files, patient_pattern)
-    records = file_records(
-        name=os.path.basename(os.path.abspath(folder)),
-        task=task or default_task(len(found.class_names)),
-        class_names=found.class_names,
-        table=pd.DataFrame({"id": found.files, "patient": patients, "split": found.splits}),
-        labels=found.labels,
-        path_of=paths.__getitem__,
-    )
-    return records, paths.__getitem__
+    return folder_records(folder, found, given)
 
 
-def _headers(path_of: Callable[[int], str], records: Records, frame: int | None, on_error: str) -> list[Header | None]:
+def _headers(path_of: PathOf, records: Records, given: Options) -> list[Header | None]:
     """Reads all headers; with `"skip"`, None stands for one that cannot be read."""
     from rich.console import Console
     from rich.progress import track
 
     def header(i: int) -> Header | None:
         try:
-            return read_header(path_of(i), frame=frame)
+            return read_header(path_of(i), frame=given.frame)
         except (ValueError, OSError):
-            if on_error == "raise":
+            if given.on_error == "raise":
                 raise
             return None
 
@@ -181,34 +139,26 @@ def _rank(headers: list[Header | None], records: Records, on_error: str) -> int:
     return rank
 
 
-def _decoded(
-    records: Records,
-    path_of: Callable[[int], str],
-    headers: list[Header | None],
-    *,
-    window: Window,
-    frame: int | None,
-    max_pixels: int,
-) -> Records:
+def _decoded(records: Records, path_of: PathOf, headers: list[Header | None], given: Options) -> Records:
     """Returns the records with images as they are read, all of one rank."""
 
     def shape_of(i: int) -> tuple[int, ...]:
         # A header that could not be read is read again, for its error.
-        shape = (headers[i] or read_header(path_of(i), frame=frame)).shape
+        shape = (headers[i] or read_header(path_of(i), frame=given.frame)).shape
         if len(shape) != records.rank + 1:
             raise InputError(f"Cannot read {path_of(i)}: {_frames(shape)}, unlike other files (frame)")
         return shape
 
     def read(i: int) -> np.ndarray:
         shape_of(i)
-        return read_dicom(path_of(i), window=window, frame=frame, max_pixels=max_pixels)
+        return read_dicom(path_of(i), window=given.window, frame=given.frame, max_pixels=given.max_pixels)
 
     return dataclasses.replace(
         records,
         read=read,
         read_shape=shape_of,
         read_spacing=lambda i: headers[i] and headers[i].spacing,
-        fingerprint=lambda i: f"{file_fingerprint(path_of(i))}-{window}-{frame}",
+        fingerprint=lambda i: f"{file_fingerprint(path_of(i))}-{given.window}-{given.frame}",
     )
 
 

@@ -1,5 +1,6 @@
 """The MedMNIST layout: one npz with `{train,val,test}_{images,labels}`, by path or by official name."""
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -7,6 +8,7 @@ import pathlib
 import urllib.request
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,18 +19,27 @@ from pipelines.images.records import SPLITS, Records
 from pipelines.io.npz_file import read_npz
 from pipelines.io.run_folder import atomic_path
 from pipelines.sources.medmnist.sets import SETS
+from pipelines.sources.options import SourceOptions
 
 URL = "https://zenodo.org/records/10519652/files"
 logger = logging.getLogger("medkeras")
 
 
-def open_medmnist(
-    name: str,
-    *,
-    task: str | None = None,
-    class_names: Sequence[str] | None = None,
-    drop_shared: bool = True,
-) -> Records:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(SourceOptions):
+    """What an npz of the MedMNIST layout takes; `task` is by default that of the official set it is named after.
+
+    Attributes:
+        class_names: One name per class; by default the file's own, those of the set, or `"0", "1", ...`.
+        drop_shared: Removes an image from `train` when `val` or `test` holds the same pixels (from `val` when
+            `test` does), and logs how many.
+    """
+
+    class_names: Sequence[str] | None = None
+    drop_shared: bool = True
+
+
+def open_medmnist(name: str, **options: Any) -> Records:
     """Opens an npz of the MedMNIST layout, 2D or 3D, grey or RGB.
 
     The file holds `{split}_images`, uint8 `(n, H, W)`, `(n, H, W, 3)` or `(n, D, H, W)`, and
@@ -39,11 +50,7 @@ def open_medmnist(
     Args:
         name: Path to an `.npz`, or an official set as `pneumoniamnist` or `pneumoniamnist_128`, which is
             downloaded once into the folder `MEDKERAS_CACHE` (`~/.cache/medkeras`).
-        task: One of `medkeras.tasks.TASKS`; by default that of the official set the file is named after, else
-            what the labels suggest.
-        class_names: One name per class; by default the file's own, those of the set, or `"0", "1", ...`.
-        drop_shared: Removes an image from `train` when `val` or `test` holds the same pixels (from `val` when
-            `test` does), and logs how many.
+        **options: Those of `Options`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -58,6 +65,8 @@ def open_medmnist(
         >>> records.task, records.read(1).shape, records.table["id"][1]
         ('binary', (8, 8), 'train_1')
     """
+    given = Options(**options)
+    task, class_names = given.task, given.class_names
     path = pathlib.Path(name) if name.endswith(".npz") else _official_file(name)
     arrays = _load(path)
     parts = {split: _part(arrays, split, path) for split in SPLITS if f"{split}_images" in arrays}
@@ -71,7 +80,7 @@ def open_medmnist(
     if class_names is None:
         class_names = arrays.get("classes", known.class_names if known else range(_num_classes(labels)))
     records = _records(path.stem, task, tuple(str(c) for c in class_names), labels, parts)
-    return _without_shared(records) if drop_shared else records
+    return _without_shared(records) if given.drop_shared else records
 
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -92,14 +92,14 @@ def find_column(
     return found
 
 
-def filled(values: pd.Series, path: str) -> list[str]:
-    """Returns the values of a column that must have one in every row.
+def filled(values: pd.Series, path: str) -> pd.Series:
+    """Returns a column that must have a value in every row.
 
     Raises:
         ValueError: If one is blank; its row is given.
 
     Example:
-        >>> filled(pd.Series(["a", "b"]), "a.csv")
+        >>> filled(pd.Series(["a", "b"]), "a.csv").tolist()
         ['a', 'b']
     """
     blank = np.flatnonzero(values == "")
@@ -107,4 +107,4 @@ def filled(values: pd.Series, path: str) -> list[str]:
         raise InputError(
             f"Every row needs a value in column {values.name}. Received: row {values.index[blank[0]]} of {path} without"
         )
-    return values.tolist()
+    return values

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from medkeras.tasks import default_task, is_multilabel
 from pipelines.images.decode import MAX_PIXELS
 from pipelines.images.records import SPLITS, Records
 from pipelines.sources.images import file_records
+from pipelines.sources.options import MaskedTableOptions
 from pipelines.sources.table.boxes import BOX_COLUMNS, box_masks
 from pipelines.sources.table.csv_text import filled, find_column, read_csv
 from pipelines.sources.table.labels import class_indices, known_labels, label_matrix, training_labels
@@ -24,24 +26,22 @@ PATIENT_COLUMNS = ("patient", "patient_id")
 SPLIT_COLUMNS = ("split",)
 
 
-def open_table(
-    csv: str,
-    *,
-    task: str | None = None,
-    path_column: str | None = None,
-    label_columns: str | Sequence[str] | None = None,
-    patient_column: str | None = None,
-    split_column: str | None = None,
-    mask_column: str | None = None,
-    boxes: str | None = None,
-    box_columns: Sequence[str] = BOX_COLUMNS,
-    class_names: Sequence[str] | None = None,
-    uncertain: str = "ignore",
-    blank: str = "ignore",
-    root: str | None = None,
-    max_pixels: int = MAX_PIXELS,
-    on_error: str = "raise",
-) -> Records:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(MaskedTableOptions):
+    """What a CSV of images takes; `task` is by default `multilabel` for several label columns.
+
+    Attributes:
+        boxes: Instead of masks: a CSV of boxes around lesions, see `pipelines.sources.table.boxes.box_masks`.
+        box_columns: Its columns of the left edge, the upper edge, the width and the height, in pixels.
+        max_pixels: Height times width up to which an image is decoded, see `pipelines.images.decode.read_image`.
+    """
+
+    boxes: str | None = None
+    box_columns: Sequence[str] = BOX_COLUMNS
+    max_pixels: int = MAX_PIXELS
+
+
+def open_table(csv: str, **options: Any) -> Records:
     r"""Opens a CSV table of images; all columns without a role are kept as metadata.
 
     Of several labels, -1 is uncertain and blank is not mentioned, as in CheXpert. `uncertain` and `blank` say
@@ -52,28 +52,7 @@ def open_table(
 
     Args:
         csv: The file, comma-separated, with a header row.
-        task: One of `medkeras.tasks.TASKS`; by default `multilabel` for several label columns, else the
-            single-label task that fits the number of classes.
-        path_column: Column of the image paths, which are the ids; by default `path`, `image`, `file`,
-            `filename` or `image_path`.
-        label_columns: One column of class names or whole numbers, by default `label` or `class`; or several
-            columns of 0, 1, -1 (uncertain) or blank (not mentioned), one per label.
-        patient_column: Column of the patients; by default `patient` or `patient_id` where there is one, else
-            every image is a patient of its own.
-        split_column: Column of `train`, `val` and `test`; by default `split` where there is one.
-        mask_column: Column of the paths of lesion masks, where there are masks; every pixel that is not 0
-            belongs to the lesion.
-        boxes: Instead of masks: a CSV of boxes around lesions, see `pipelines.sources.table.boxes.box_masks`.
-        box_columns: Its columns of the left edge, the upper edge, the width and the height, in pixels.
-        class_names: The classes in order; by default the sorted values, or the names of the label columns. A
-            whole number that is no class name counts as its index.
-        uncertain: Policy for labels of -1, one of `"ignore"`, `"zeros"`, `"ones"` and `"smooth"`.
-        blank: The same for blank labels.
-        root: Folder that the paths start from and do not leave, neither by `..` nor by a symbolic link;
-            absolute paths below it are fine. By default the folder of the CSV.
-        max_pixels: Height times width up to which an image is decoded, see `pipelines.images.decode.read_image`.
-        on_error: `"raise"` refuses a file that is missing or lies outside of the root; `"skip"` keeps it as a
-            record, so that `pipelines.images.decode.find_unreadable` reports it.
+        **options: Those of `Options`.
 
     Raises:
         FileNotFoundError: If the CSV, `root` or, with its row, an image file does not exist.
@@ -93,32 +72,37 @@ def open_table(
         >>> records.labels.tolist(), records.train_labels.tolist()
         ([[1.0, nan], [nan, 1.0]], [[1.0, 1.0], [nan, 1.0]])
     """
-    if boxes is not None and mask_column is not None:
-        raise InputError(f"Lesions have masks or boxes. Received: {mask_column=}, {boxes=}")
+    given = Options(**options)
+    if given.boxes is not None and given.mask_column is not None:
+        raise InputError(
+            f"Lesions have masks or boxes. Received: mask_column={given.mask_column!r}, boxes={given.boxes!r}"
+        )
     table = read_csv(csv)
-    columns = _columns(table, csv, path_column, label_columns, patient_column, split_column, mask_column)
+    columns = _columns(table, csv, given)
     ids = _ids(table[columns.path], csv)
     label_table = table[list(columns.labels)]
-    multilabel = len(columns.labels) > 1 or (task is not None and is_multilabel(task))
+    policies = {"uncertain": given.uncertain, "blank": given.blank}
+    multilabel = len(columns.labels) > 1 or (given.task is not None and is_multilabel(given.task))
     if multilabel:
-        names, stored = tuple(class_names or columns.labels), label_matrix(label_table, csv)
+        names, stored = tuple(given.class_names or columns.labels), label_matrix(label_table, csv)
         labels = known_labels(stored)
-        train_labels = training_labels(stored, ids, columns.labels, uncertain=uncertain, blank=blank)
+        train_labels = training_labels(stored, ids, columns.labels, **policies)
     else:
-        names, labels = class_indices(label_table.iloc[:, 0], class_names, csv)
+        names, labels = class_indices(label_table.iloc[:, 0], given.class_names, csv)
         train_labels = None
-        _check_no_policy(uncertain=uncertain, blank=blank)
+        _check_no_policy(**policies)
+    path_of = functools.partial(paths_of, csv=csv, root=given.root, on_error=given.on_error)
     return file_records(
         name=os.path.splitext(os.path.basename(csv))[0],
-        task=task or ("multilabel" if multilabel else default_task(len(names))),
+        task=given.task or ("multilabel" if multilabel else default_task(len(names))),
         class_names=names,
         table=_described(table, columns, ids, csv),
         labels=labels,
         train_labels=train_labels,
-        path_of=paths_of(table[columns.path], csv, root, on_error=on_error, distinct=True),
-        mask_of=_masks(table, columns.mask, csv, root, on_error),
-        boxes=None if boxes is None else box_masks(boxes, ids, box_columns),
-        max_pixels=max_pixels,
+        path_of=path_of(table[columns.path], distinct=True),
+        mask_of=columns.mask and path_of(filled(table[columns.mask], csv)),
+        boxes=None if given.boxes is None else box_masks(given.boxes, ids, given.box_columns),
+        max_pixels=given.max_pixels,
     )
 
 
@@ -133,25 +117,17 @@ class _Columns:
     mask: str | None
 
 
-def _columns(
-    table: pd.DataFrame,
-    csv: str,
-    path: str | None,
-    labels: str | Sequence[str] | None,
-    patient: str | None,
-    split: str | None,
-    mask: str | None,
-) -> _Columns:
-    find = functools.partial(find_column, table, csv)
+def _columns(table: pd.DataFrame, csv: str, given: Options) -> _Columns:
+    find, labels = functools.partial(find_column, table, csv), given.label_columns
     names = (labels,) if isinstance(labels, str) or labels is None else tuple(labels)
     if len(set(names)) != len(names) or not names:
         raise InputError(f"`label_columns` must be one or more, all distinct. Received: {labels} for {csv}")
     return _Columns(
-        path=find(path, usual=PATH_COLUMNS, option="path_column"),
+        path=find(given.path_column, usual=PATH_COLUMNS, option="path_column"),
         labels=tuple(find(name, usual=LABEL_COLUMNS, option="label_columns") for name in names),
-        patient=find(patient, usual=PATIENT_COLUMNS, option="patient_column", optional=True),
-        split=find(split, usual=SPLIT_COLUMNS, option="split_column", optional=True),
-        mask=find(mask, usual=(), option="mask_column", optional=True),
+        patient=find(given.patient_column, usual=PATIENT_COLUMNS, option="patient_column", optional=True),
+        split=find(given.split_column, usual=SPLIT_COLUMNS, option="split_column", optional=True),
+        mask=find(given.mask_column, usual=(), option="mask_column", optional=True),
     )
 
 
@@ -160,16 +136,7 @@ def _ids(paths: pd.Series, csv: str) -> list[str]:
     if len(repeated):
         row = paths.index[repeated[0]]
         raise InputError(f"An image stands in one row. Received: {paths[row]} again in row {row} of {csv}")
-    return filled(paths, csv)
-
-
-def _masks(
-    table: pd.DataFrame, column: str | None, csv: str, root: str | None, on_error: str
-) -> Callable[[int], str] | None:
-    if column is None:
-        return None
-    filled(table[column], csv)
-    return paths_of(table[column], csv, root, on_error=on_error)
+    return filled(paths, csv).tolist()
 
 
 def _check_no_policy(**policies: str) -> None:
@@ -182,7 +149,7 @@ def _described(table: pd.DataFrame, columns: _Columns, ids: list[str], csv: str)
     """Returns the table of the records: id, patient, split, and all columns without a role."""
     roles = {
         "id": ids,
-        "patient": filled(table[columns.patient], csv) if columns.patient else ids,
+        "patient": filled(table[columns.patient], csv).tolist() if columns.patient else ids,
         "split": _splits(table[columns.split], csv) if columns.split else "",
     }
     used = {columns.path, columns.patient, columns.split, columns.mask, *columns.labels}

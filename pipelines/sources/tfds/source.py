@@ -1,5 +1,6 @@
 """The tfds source: a set of TensorFlow Datasets, prepared already or downloaded."""
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -16,6 +17,7 @@ from pipelines.images.defects import defect
 from pipelines.images.headers import read_header
 from pipelines.images.records import Records
 from pipelines.sources.images import file_fingerprint
+from pipelines.sources.options import SourceOptions
 from pipelines.sources.tfds.features import (
     UNLABELLED,
     image_feature,
@@ -31,18 +33,32 @@ PATIENT_KEYS = ("patient", "patient_id")
 logger = logging.getLogger("medkeras")
 
 
-def open_tfds(
-    name: str,
-    *,
-    task: str | None = None,
-    image_key: str | None = None,
-    label_key: str | None = None,
-    patient_key: str | None = None,
-    class_names: Sequence[str] | None = None,
-    data_dir: str | None = None,
-    max_pixels: int = MAX_PIXELS,
-    memory_limit: int = 2 * 2**30,
-) -> Records:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(SourceOptions):
+    """What a set of TensorFlow Datasets takes.
+
+    Attributes:
+        image_key: The image feature; by default the set's own input, or the only one.
+        label_key: The label feature: a `ClassLabel`, a list of such, a whole number, or a vector of 0, 1 and
+            NaN (unknown); by default the set's own target, `label`, `labels`, or the only classes.
+        patient_key: The feature that tells patients apart; by default `patient` or `patient_id` where there is
+            one, else every image is a patient of its own.
+        class_names: One name per class; by default the set's own, or `"0", "1", ...`.
+        data_dir: Folder of prepared sets; by default that of TFDS, `~/tensorflow_datasets`.
+        max_pixels: As for `pipelines.images.decode.read_image`.
+        memory_limit: Bytes up to which a set that was prepared as TFRecord is taken into memory.
+    """
+
+    image_key: str | None = None
+    label_key: str | None = None
+    patient_key: str | None = None
+    class_names: Sequence[str] | None = None
+    data_dir: str | None = None
+    max_pixels: int = MAX_PIXELS
+    memory_limit: int = 2 * 2**30
+
+
+def open_tfds(name: str, **options: Any) -> Records:
     """Opens a set of TensorFlow Datasets; needs the extra `tfds`.
 
     A set that is not prepared in `data_dir` is downloaded and prepared there, as array records, which are read
@@ -56,32 +72,24 @@ def open_tfds(
 
     Args:
         name: Name as `set`, `set/config` or `set/config:1.0.0`, or the folder of a prepared set.
-        task: One of `medkeras.tasks.TASKS`; by default `multilabel` for several labels per image, else the
-            single-label task that fits the number of classes.
-        image_key: The image feature; by default the set's own input, or the only one.
-        label_key: The label feature: a `ClassLabel`, a list of such, a whole number, or a vector of 0, 1 and
-            NaN (unknown); by default the set's own target, `label`, `labels`, or the only classes.
-        patient_key: The feature that tells patients apart; by default `patient` or `patient_id` where there is
-            one, else every image is a patient of its own.
-        class_names: One name per class; by default the set's own, or `"0", "1", ...`.
-        data_dir: Folder of prepared sets; by default that of TFDS, `~/tensorflow_datasets`.
-        max_pixels: As for `pipelines.images.decode.read_image`.
-        memory_limit: Bytes up to which a set that was prepared as TFRecord is taken into memory.
+        **options: Those of `Options`.
 
     Raises:
         ModuleNotFoundError: If tensorflow-datasets is not installed.
         ValueError: If the set is unknown, cannot be prepared or read, or is too large for memory; if a feature
             is not there or must be chosen; or if a label or a patient is not sound.
     """
-    builder = prepared_builder(name, data_dir)
+    given = Options(**options)
+    builder = prepared_builder(name, given.data_dir)
     info = builder.info
-    image, label = image_feature(info, image_key), label_feature(info, label_key)
-    patient = _patient_feature(info, patient_key)
+    image, label = image_feature(info, given.image_key), label_feature(info, given.label_key)
+    patient = _patient_feature(info, given.patient_key)
     wanted = {label, *scalar_features(info)}
     names = _splits(info)
-    splits = read_splits(builder, tuple(names), image=image, wanted=wanted, memory_limit=memory_limit)
+    splits = read_splits(builder, tuple(names), image=image, wanted=wanted, memory_limit=given.memory_limit)
     values = {key: [value for part in splits.values() for value in part.values[key]] for key in wanted}
     labels, classes = labels_of(info.features[label], values[label], label)
+    classes = given.class_names or classes
     origin = [(theirs, row) for theirs, part in splits.items() for row in range(part.size)]
     kept = _labelled(labels, info.full_name)
     table = _table(info, values, origin, names, label=label, patient=patient).iloc[kept].reset_index(drop=True)
@@ -90,12 +98,12 @@ def open_tfds(
 
     def coded(i: int) -> bytes:
         theirs, row = origin[i]
-        return _sound(splits[theirs].coded(row), table["id"][i], max_pixels)
+        return _sound(splits[theirs].coded(row), table["id"][i], given.max_pixels)
 
     return Records(
         name=info.name,
-        task=task or ("multilabel" if labels.ndim == 2 else default_task(len(class_names or classes))),
-        class_names=tuple(class_names or classes),
+        task=given.task or ("multilabel" if labels.ndim == 2 else default_task(len(classes))),
+        class_names=tuple(classes),
         table=table,
         labels=labels if labels.ndim == 2 else labels.astype(np.int32),
         read=lambda i: _decoded(coded(i), feature, table["id"][i]),

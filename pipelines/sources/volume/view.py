@@ -33,14 +33,16 @@ class VolumeView:
     """Reads volumes and their labels to one grid.
 
     Args:
-        spacing: As for `pipelines.sources.volume.source.open_volume`, and so all others.
-        shape: See `spacing`.
-        centre: See `spacing`.
-        window: See `spacing`.
-        percentiles: See `spacing`.
-        frame: See `spacing`; of images, a label volume has one frame.
-        orientation: See `spacing`.
-        max_voxels: See `spacing`.
+        spacing: Millimetres from voxel to voxel, one number or `(D, H, W)`; by default each volume keeps its own.
+        shape: `(D, H, W)` in voxels; by default each volume keeps its own.
+        centre: Middle of `shape`: `"volume"`, or `"mask"` for the middle of the lesion's bounding box, where
+            there is one. The latter looks at the label volume: an image to be tested has none.
+        window: What becomes grey: a name as `lung`, for CT in Hounsfield units, or centre and width.
+        percentiles: Without a window, the percentiles of each volume's own values that become 0 and 1.
+        frame: Of files with several frames, the one to take, from 0; a label volume has one frame.
+        orientation: Where the axes of a file lead that does not say it, as `RAS` or `LPS`; by default such a
+            file is refused, for its left and right are unknown.
+        max_voxels: Largest number of voxels of a volume, as stored and as resampled.
 
     Raises:
         ValueError: If an argument is out of its range.

@@ -14,6 +14,7 @@ from medkeras.models import registry
 from paths import ROOT
 from pipelines.cli import main as cli
 from pipelines.cli.main import main
+from pipelines.input import cache
 from tiny_model import PRESETS, tiny_models  # noqa: F401  registers its models for each test
 
 TINY = ["--model", "tiny_net", "--image-size", "16", "--batch-size", "8", "--epochs", "1"]
@@ -284,16 +285,22 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd):
     assert "same command continues" in capfd.readouterr().err
 
 
-def test_an_error_inside_a_dataset_is_unwrapped():
-    import tensorflow as tf
+def test_a_file_that_became_unreadable_in_training_is_named_in_one_line(tmp_path, monkeypatch, capfd):
+    """The images are too many for the memory, and one is cut after all were checked: TensorFlow finds it so."""
+    folder, whole, cut = class_folders(tmp_path / "images"), cache.decode_all, []
 
-    def read(index):
-        raise InputError("Cannot read a/b.png: truncated")
+    def checked_then_cut(records, *arguments, **options):
+        yield from whole(records, *arguments, **options)
+        for name in [] if cut else records.table["id"]:
+            cut.append(folder / name)
+            cut[-1].write_bytes(cut[-1].read_bytes()[:-20])
 
-    dataset = tf.data.Dataset.range(1).map(lambda i: tf.numpy_function(read, [i], tf.int64))
-    with pytest.raises(tf.errors.OpError) as caught:
-        list(dataset)
-    assert cli._one_line(caught.value) == "Cannot read a/b.png: truncated"
+    monkeypatch.setattr(cache, "decoded_bytes", lambda *_: 2**50)
+    monkeypatch.setattr(cache, "decode_all", checked_then_cut)
+    assert main(["train", "--data", str(folder), "--run", str(tmp_path / "run"), *TINY, "--leakage", "off"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert cut and any(f"Cannot read {path}: truncated PNG" in lines[-1] for path in cut)
+    assert lines[-1].startswith("error: Image ") and not any("Traceback" in line for line in lines)
 
 
 @pytest.mark.process

@@ -1,8 +1,16 @@
+import dataclasses
+import importlib.util
 import inspect
+import subprocess
+import sys
 
+import cv2
+import numpy as np
 import pytest
 
-from pipelines.sources import KINDS, open_source, opener, parse_source
+from pipelines.sources import KINDS, open_source, options_of, parse_source
+from pipelines.sources.unlabelled import OF_VOLUMES
+from pipelines.sources.volume.view import VolumeView
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,55 @@ def test_on_error_is_checked():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_keeps_the_signature(kind):
-    first, *options = inspect.signature(opener(kind)).parameters.values()
-    assert first.kind is first.POSITIONAL_OR_KEYWORD
-    assert all(p.kind is p.KEYWORD_ONLY for p in options) and options[0].name == "task"
+def test_every_kind_has_an_opener_and_says_what_it_takes(kind):
+    """Each option stands in the `Options` of the kind, with its documentation, and may be left out."""
+    reader = importlib.import_module(KINDS[kind])
+    first, rest = inspect.signature(getattr(reader, f"open_{kind}")).parameters.values()
+    assert first.kind is first.POSITIONAL_OR_KEYWORD and rest.kind is rest.VAR_KEYWORD
+    assert "task" in options_of(f"{kind}:x")
+    documented = " ".join(inspect.getdoc(parent) or "" for parent in reader.Options.__mro__)
+    assert all(f"{name}:" in documented for name in options_of(f"{kind}:x"))
+    reader.Options()
+
+
+PRINT_ROOMS = """
+import sys
+from pipelines.sources import open_source
+assert open_source(sys.argv[1]).read(0).shape == (8, 8)
+print(*sorted(name for name in sys.modules if name.startswith("pipelines.")))
+"""
+
+
+def test_a_folder_of_png_brings_in_its_own_reader_alone(tmp_path):
+    for name in ("ill", "well"):
+        (tmp_path / name).mkdir()
+        assert cv2.imwrite(str(tmp_path / name / "a.png"), np.zeros((8, 8), np.uint8))
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_ROOMS, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    files = {name for name in done.stdout.split() if importlib.util.find_spec(name).submodule_search_locations is None}
+    assert files == {
+        "pipelines.images.decode",
+        "pipelines.images.defects",
+        "pipelines.images.headers",
+        "pipelines.images.names",
+        "pipelines.images.records",
+        "pipelines.images.tiff",
+        "pipelines.load",
+        "pipelines.sources.class_folders",
+        "pipelines.sources.folder",
+        "pipelines.sources.images",
+        "pipelines.sources.options",
+    }
+
+
+def test_a_prediction_has_nothing_of_augmentation_and_no_reader_of_another_kind(tmp_path):
+    code = "import sys, pipelines.sources.unlabelled\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    unwanted = ("pipelines.augment", "pipelines.sources.dicom", "pipelines.sources.volume", "pipelines.sources.tfds")
+    assert [name for name in done.stdout.split() if name.startswith(unwanted)] == []
+    assert "pipelines.sources.unlabelled" in done.stdout.split()
+
+
+def test_what_is_read_of_unlabelled_volumes_is_what_their_source_takes():
+    assert set(OF_VOLUMES) == {field.name for field in dataclasses.fields(VolumeView)}
