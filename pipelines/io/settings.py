@@ -165,6 +165,8 @@ def reason(error: pydantic.ValidationError, record: type | None = None, *, is_js
         return f"There is no `{name}`; {nearest(name, known)}. {received}"
     if first["type"].startswith("missing"):
         *above, last = first["loc"]
+        if isinstance(last, int):
+            return f"`{_path(above)}` is too short. Received: {_path(above)}={said}"
         return f"{f'`{_path(above)}`' if above else 'it'} must have `{last}`" + (f". {received}" if is_json else "")
     rules = list(dict.fromkeys(_rule(each, record) for each in alike))
     return f"{f'`{name}`' if name else 'it'} must be {' or '.join(rules)}. {received}"

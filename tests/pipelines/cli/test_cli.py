@@ -280,7 +280,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd):
     def interrupt(text):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.options, "image_size", interrupt)
+    monkeypatch.setitem(cli.options.READ, "image_size", interrupt)
     assert main(["train", "--data", "phantom", "--model", "m", "--run", "r"]) == 130
     assert "same command continues" in capfd.readouterr().err
 

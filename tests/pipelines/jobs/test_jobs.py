@@ -240,7 +240,7 @@ def test_a_run_that_has_not_ended_is_not_used(tmp_path):
 def test_a_config_file_that_lost_a_field_is_named(run, tmp_path):
     other = RunFolder(tmp_path)
     other.write_config({k: v for k, v in run.read_config().items() if k != "seed"})
-    with pytest.raises(ValueError, match="config.yaml, .*seed"):
+    with pytest.raises(ValueError, match="config.yaml: it must have `seed`"):
         TrainConfig.from_run(other)
 
 

@@ -294,14 +294,20 @@ def changed(**changes):
 
 BAD_YAML = {
     "no YAML": ("a: [", "Cannot read"),
-    "a list": ("- a", "a recipe is a mapping. Received: list"),
-    "an unknown field": (changed(author="me"), "'author'"),
-    "a missing field": (changed(source=None), "the field source"),
-    "an unknown field of the training": (changed(train__learning_rates=0.1), "'learning_rates'"),
-    "a place in the training": (changed(train__run="r"), "'run'"),
+    "a list": ("- a", "it must hold settings. Received: list"),
+    "an unknown field": (changed(author="me"), "`author`"),
+    "a missing field": (changed(source=None), "it must have `source`"),
+    "an unknown field of the training": (
+        changed(train__learning_rates=0.1),
+        "no `learning_rates`; perhaps `learning_rate`",
+    ),
+    "a place in the training": (changed(train__run="r"), "cannot know `run`"),
     "a number that YAML takes for a text": (changed(train__learning_rate="1e-3"), "learning_rate='1e-3'"),
     "a truth for a number": (changed(train__epochs=True), "epochs=True"),
-    "two shares for three": (changed(train__fractions=[0.5, 0.5]), "fractions=[0.5, 0.5]"),
+    "two shares for three": (
+        changed(train__fractions=[0.5, 0.5]),
+        "`fractions` is too short. Received: fractions=(0.5, 0.5)",
+    ),
     "a value out of range": (changed(train__epochs=0), "epochs=0"),
     "no model": (changed(train__model=None), "without train: model"),
     "an unknown split": (changed(splits=["random"]), "random"),
