@@ -7,5 +7,8 @@ class InputError(ValueError):
     Example:
         >>> raise InputError("`size` must be >= 1. Received: size=0")
         Traceback (most recent call last):
-        medkeras.errors.InputError: `size` must be >= 1. Received: size=0
+        medkeras.InputError: `size` must be >= 1. Received: size=0
     """
+
+
+InputError.__module__ = "medkeras"  # Where it is used from, and what a traceback names.

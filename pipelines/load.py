@@ -1,13 +1,11 @@
 """From a source to tf.data in one call."""
 
-# Nothing here may import TensorFlow at the top: `import pipelines` stays light.
+# Nothing here may import Keras or TensorFlow at the top: `import pipelines` stays light.
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-from medkeras.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,9 +164,9 @@ def load(
     from pipelines.images.decode import common_shape
 
     if batch_size < 1:
-        raise InputError(f"`batch_size` must be >= 1. Received: batch_size={batch_size}")
+        raise _input_error(f"`batch_size` must be >= 1. Received: batch_size={batch_size}")
     if data_service and not cache:
-        raise InputError(f"Workers share the images through `cache`. Received: data_service={data_service!r}")
+        raise _input_error(f"Workers share the images through `cache`. Received: data_service={data_service!r}")
     training = {"augmentations": choose(augment), "data_service": data_service}
     if train_preprocess is not None:
         source, task, source_options = open_records(source, task=task, on_error=on_error, **source_options), None, {}
@@ -251,7 +249,7 @@ def open_splits(
     from pipelines.splits.leakage import check_leaks, check_policy
 
     if on_error not in ("raise", "skip"):
-        raise InputError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
+        raise _input_error(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     check_policy(leakage)
     records = open_records(source, task=task, preprocess=preprocess, on_error=on_error, **source_options)
     records, rejected = _readable(records, on_error)
@@ -276,7 +274,7 @@ def _split(
     from pipelines.splits.folds import apply_split, fold_records, read_split_file
 
     if split_file is not None and folds is not None:
-        raise InputError(f"Splits come from a file or are made as folds. Received: {split_file} and folds={folds}")
+        raise _input_error(f"Splits come from a file or are made as folds. Received: {split_file} and folds={folds}")
     if split_file is not None:
         return apply_split(records, read_split_file(split_file))
     if folds is not None:
@@ -309,7 +307,7 @@ def open_records(
     if not isinstance(source, Records):
         records = open_source(source, task=task, on_error=on_error, **source_options)
     elif source_options:
-        raise InputError(f"Records are open already and take no options. Received: {', '.join(source_options)}")
+        raise _input_error(f"Records are open already and take no options. Received: {', '.join(source_options)}")
     else:
         records = _with_task(source, task)
     return preprocessed(records, preprocess) if preprocess else records
@@ -330,7 +328,7 @@ def _with_task(records: "Records", task: str | None) -> "Records":
     if task is None:
         return records
     if is_multilabel(task) != is_multilabel(records.task):
-        raise InputError(f"The labels of a {records.task} task are given. Received: task={task!r}")
+        raise _input_error(f"The labels of a {records.task} task are given. Received: task={task!r}")
     return dataclasses.replace(records, task=task)
 
 
@@ -344,7 +342,7 @@ def _readable(records: "Records", on_error: str) -> "tuple[Records, pd.DataFrame
         return records, pd.DataFrame(columns=["id", "reason"])
     rejected = find_unreadable(records)
     if len(rejected) == len(records):
-        raise InputError(f"No image of {records.name} can be read. Received: {rejected['reason'].iloc[0]}")
+        raise _input_error(f"No image of {records.name} can be read. Received: {rejected['reason'].iloc[0]}")
     return records.select((~records.table["id"].isin(rejected["id"])).to_numpy().nonzero()[0]), rejected
 
 
@@ -384,7 +382,7 @@ def _class_counts(records: "Records", resample: str | None) -> "list[int] | None
     if resample is None:
         return None
     if is_multilabel(records.task):
-        raise InputError(f"Classes are resampled where an image has one. Received: resample={resample!r}")
+        raise _input_error(f"Classes are resampled where an image has one. Received: resample={resample!r}")
     return resampled_counts(records.class_counts(), resample)
 
 
@@ -402,3 +400,9 @@ def _describe(splits: "dict[str, Records]", image_shape: tuple[int, ...]) -> "Da
         class_counts={name: part.class_counts().tolist() for name, part in splits.items()},
         manifest=manifest(splits),
     )
+
+
+def _input_error(message: str) -> ValueError:
+    from medkeras.errors import InputError
+
+    return InputError(message)

@@ -35,7 +35,7 @@ def load(model: Any, source: str | os.PathLike | Mapping[str, np.ndarray], *, sk
         >>> load(model, {})
         Traceback (most recent call last):
         ...
-        ValueError: The checkpoint lacks 27 tensors, the first being mpk_block.cross_norm.pathway_scale.
+        medkeras.InputError: The checkpoint lacks 27 tensors, the first being mpk_block.cross_norm.pathway_scale.
     """
     arrays = {
         name: array

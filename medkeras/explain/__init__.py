@@ -18,7 +18,7 @@ from medkeras.explain.figures.maps import maps_figure
 from medkeras.explain.figures.receptive_field import receptive_field_figure
 from medkeras.explain.figures.regions import localization_figure
 from medkeras.explain.fixations import Fixations, fixations
-from medkeras.explain.methods.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
+from medkeras.explain.methods.class_map import CLASS_MAP_METHODS, class_map
 from medkeras.explain.methods.feature_maps import activations, pathway_maps, resize_maps
 from medkeras.explain.methods.input_gradients import integrated_gradients, smooth_grad
 from medkeras.explain.methods.native import native_attention
@@ -29,6 +29,7 @@ from medkeras.explain.receptive_field import effective_receptive_field, field_ra
 from medkeras.explain.regions import Regions, default_map, localize, map_names, mark_regions, saliency_maps
 
 __all__ = [
+    "CLASS_MAP_METHODS",
     "Appearance",
     "Curve",
     "Explanation",
@@ -42,17 +43,14 @@ __all__ = [
     "default_map",
     "deletion_curve",
     "effective_receptive_field",
-    "evidence_map",
     "explain",
     "explainable",
     "explanation_figure",
     "explanation_maps",
     "field_radius",
     "fixations",
-    "grad_cam_plus_plus",
     "insertion_curve",
     "integrated_gradients",
-    "layer_cam",
     "localization_figure",
     "localize",
     "map_names",

@@ -143,6 +143,7 @@ def randomization_check(
 
     Example:
         >>> from medkeras.models import create
+        >>> keras.utils.set_random_seed(0)
         >>> model = create("vit_tiny", input_shape=(32, 32, 3), num_classes=2)
         >>> images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3))
         >>> checked = randomization_check(model, images, method="grad_cam", stages=2)

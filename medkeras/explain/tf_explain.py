@@ -43,7 +43,7 @@ def tf_explain(name: str, model: ImageClassifier, images: Any, *, target: int, *
         >>> tf_explain("ScoreCAM", None, [], target=0)
         Traceback (most recent call last):
         ...
-        ValueError: An explainer is one of GradCAM, OcclusionSensitivity, IntegratedGradients, SmoothGrad. \
+        medkeras.InputError: An explainer is one of GradCAM, OcclusionSensitivity, IntegratedGradients, SmoothGrad. \
 Received: name='ScoreCAM'
     """
     explainer = _load("core", name, name)()
@@ -71,7 +71,7 @@ def tf_explain_callback(name: str, validation_data: Any, *, target: int, **optio
         >>> tf_explain_callback("ScoreCAM", (None, None), target=0)
         Traceback (most recent call last):
         ...
-        ValueError: An explainer is one of GradCAM, OcclusionSensitivity, IntegratedGradients, SmoothGrad. \
+        medkeras.InputError: An explainer is one of GradCAM, OcclusionSensitivity, IntegratedGradients, SmoothGrad. \
 Received: name='ScoreCAM'
     """
     kind = _load("callbacks", name, f"{name}Callback")

@@ -26,7 +26,7 @@ def model_images(images: Any, shape: Sequence[int]) -> np.ndarray:
         >>> model_images(["scan.png"], (2,))
         Traceback (most recent call last):
         ...
-        ValueError: `images` must be numbers (batch, *(2,)). Received: images of type list
+        medkeras.InputError: `images` must be numbers (batch, *(2,)). Received: images of type list
     """
     rule = f"`images` must be numbers (batch, *{tuple(shape)})"
     try:

@@ -40,7 +40,7 @@ def merge_bounds(formats: Sequence[str], bounds: Bounds | None = None) -> dict[s
         >>> merge_bounds(["litert"], {"litert": {"agreement": 2}})
         Traceback (most recent call last):
         ...
-        ValueError: The bound `agreement` of litert must be in [0, 1]. Received: agreement=2
+        medkeras.InputError: The bound `agreement` of litert must be in [0, 1]. Received: agreement=2
     """
     if unknown := [name for name in formats if name not in BOUNDS]:
         raise InputError(f"A format is one of {', '.join(BOUNDS)}. Received: {unknown[0]!r}")
@@ -92,7 +92,7 @@ def check_bounds(name: str, found: Mapping[str, float | None], bounds: Mapping[s
         >>> check_bounds("litert-int8", {"agreement": 0.8}, {"agreement": 0.9})
         Traceback (most recent call last):
         ...
-        ValueError: The litert-int8 export must have agreement of at least 0.9. Received: agreement=0.8
+        medkeras.InputError: The litert-int8 export must have agreement of at least 0.9. Received: agreement=0.8
     """
     rules = {"agreement": "of at least {:g}", "auc_loss": "of at most {:g}"}
     for measure in missed(found, bounds):

@@ -43,7 +43,7 @@ def compare_quantized(
         >>> compare_quantized(None, [], [], {"litert-int4": "a.tflite"})
         Traceback (most recent call last):
         ...
-        ValueError: A quantised format is one of litert-float16, litert-int8, litert-full-int8. Received: 'litert-int4'
+        medkeras.InputError: A quantised format is one of litert-float16, ..., litert-full-int8. Received: 'litert-int4'
     """
     if unknown := [name for name in files if name not in QUANTIZED_BOUNDS]:
         raise InputError(f"A quantised format is one of {', '.join(QUANTIZED_BOUNDS)}. Received: {unknown[0]!r}")

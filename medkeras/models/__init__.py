@@ -1,42 +1,54 @@
-"""Models: the contract, the registry and one folder per architecture."""
+"""Models: the contract, the registry and one folder per architecture, which is imported when it is asked for."""
 
-from medkeras.models import came, dcat, dualattendmed, focusnet, hemf, vit
+import importlib
+from typing import Any
+
 from medkeras.models.base import ImageClassifier
-from medkeras.models.came import CAME
-from medkeras.models.dcat import DCAT
-from medkeras.models.dualattendmed import AttentionTraining, DualAttendMed, TwoStage, two_stage
+from medkeras.models.came.presets import PRESETS as _CAME
+from medkeras.models.dcat.presets import PRESETS as _DCAT
+from medkeras.models.dualattendmed.presets import PRESETS as _DUALATTENDMED
 from medkeras.models.explain_points import ExplainPoint, Grid, Positions, Tokens
-from medkeras.models.focusnet import FocusNet
-from medkeras.models.hemf import HEMF
+from medkeras.models.focusnet.presets import PRESETS as _FOCUSNET
+from medkeras.models.hemf.presets import PRESETS as _HEMF
 from medkeras.models.registry import Preset, count_params, create, names, preset, register
-from medkeras.models.vit import ViT
+from medkeras.models.vit.presets import PRESETS as _VIT
 
-register(came.PRESETS)
-register(dcat.PRESETS)
-register(dualattendmed.PRESETS)
-register(focusnet.PRESETS)
-register(hemf.PRESETS)
-register(vit.PRESETS)
+for _presets in (_CAME, _DCAT, _DUALATTENDMED, _FOCUSNET, _HEMF, _VIT):
+    register(_presets)
+
+_LAZY = {
+    "CAME": "came.model",
+    "DCAT": "dcat.model",
+    "HEMF": "hemf.model",
+    "AttentionTraining": "dualattendmed.training",
+    "DualAttendMed": "dualattendmed.model",
+    "FocusNet": "focusnet.model",
+    "TwoStage": "dualattendmed.two_stage",
+    "ViT": "vit.model",
+    "two_stage": "dualattendmed.two_stage",
+}
 
 __all__ = [
-    "CAME",
-    "DCAT",
-    "HEMF",
-    "AttentionTraining",
-    "DualAttendMed",
     "ExplainPoint",
-    "FocusNet",
     "Grid",
     "ImageClassifier",
     "Positions",
     "Preset",
     "Tokens",
-    "TwoStage",
-    "ViT",
     "count_params",
     "create",
     "names",
     "preset",
     "register",
-    "two_stage",
+    *_LAZY,
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"medkeras.models.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'medkeras.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

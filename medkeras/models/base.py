@@ -125,8 +125,8 @@ class ImageClassifier(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, each from the attribute of its name."""
         config = {"input_shape": list(self.image_shape)}
-        for name in inspect.signature(type(self).__init__).parameters:
-            if name not in ("self", "input_shape") and hasattr(self, name):
+        for name in constructor_arguments(type(self)):
+            if name != "input_shape" and hasattr(self, name):
                 value = getattr(self, name)
                 config[name] = list(value) if isinstance(value, tuple) and name != "normalization" else value
         return config
@@ -148,6 +148,26 @@ class ImageClassifier(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ImageClassifier":
         """Builds the model that `get_config` described."""
         return cls(**config)
+
+
+def constructor_arguments(model: type[ImageClassifier]) -> list[str]:
+    """Returns the names of a constructor's arguments, those that it hands on to its base by `**` among them.
+
+    Example:
+        >>> from medkeras.models import ViT
+        >>> constructor_arguments(ViT)[:6], constructor_arguments(ViT)[-1]
+        (['input_shape', 'num_classes', 'task', 'class_names', 'normalization', 'name'], 'dropout')
+    """
+    taken = list(inspect.signature(model.__init__).parameters.values())[1:]
+    names = [parameter.name for parameter in taken if parameter.kind is not parameter.VAR_KEYWORD]
+    if len(names) == len(taken):
+        return names
+    base = constructor_arguments(model.__mro__[model.__mro__.index(_owner(model)) + 1])
+    return base + [name for name in names if name not in base]
+
+
+def _owner(model: type) -> type:
+    return next(each for each in model.__mro__ if "__init__" in vars(each))
 
 
 def image_input(input_shape: Sequence[int], normalization: Any, *, rgb: bool = False) -> tuple[Any, Any]:

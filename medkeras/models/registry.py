@@ -2,14 +2,14 @@
 
 import dataclasses
 import difflib
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from medkeras.errors import InputError
-from medkeras.models.base import ImageClassifier
+from medkeras.models.base import ImageClassifier, constructor_arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,16 +17,25 @@ class Preset:
     """A named configuration of an architecture.
 
     Attributes:
-        architecture: Class of the model, a subclass of `ImageClassifier`.
+        architecture: Class of the model, a subclass of `ImageClassifier`; or `"module:Class"`, which is imported when
+            it is asked for.
         description: One line for tables and help.
         input_shape: The image shape it is meant for, used where none is asked for.
         options: Constructor arguments beyond `input_shape` and `num_classes`.
     """
 
-    architecture: Callable[..., ImageClassifier]
+    architecture: type[ImageClassifier] | str
     description: str
     input_shape: tuple[int, ...]
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def model(self) -> type[ImageClassifier]:
+        """The class of the model."""
+        if not isinstance(self.architecture, str):
+            return self.architecture
+        module, _, name = self.architecture.partition(":")
+        return getattr(importlib.import_module(module), name)
 
 
 _PRESETS: dict[str, Preset] = {}
@@ -84,12 +93,13 @@ def create(name: str, *, input_shape: Sequence[int] | None = None, num_classes: 
         (None, 2)
     """
     chosen = preset(name)
-    known = list(inspect.signature(chosen.architecture).parameters)
+    model = chosen.model
+    known = [argument for argument in constructor_arguments(model) if argument not in ("input_shape", "num_classes")]
     for option, value in options.items():
         if option not in known:
-            raise InputError(f"The options of {name} are {', '.join(known[2:])}. Received: {option}={value!r}")
+            raise InputError(f"The options of {name} are {', '.join(known)}. Received: {option}={value!r}")
     arguments = {"name": name.replace("-", "_"), **chosen.options, **options}
-    return chosen.architecture(input_shape or chosen.input_shape, num_classes=num_classes, **arguments)
+    return model(input_shape or chosen.input_shape, num_classes=num_classes, **arguments)
 
 
 def count_params(name: str, *, num_classes: int) -> int:

@@ -12,7 +12,6 @@ import typer
 import typer.core
 from rich.table import Table
 
-from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.enhance import enhance
 from pipelines.cli.explain import explain
@@ -87,11 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str | None:
     """Returns what was wrong with the input, or None if the error is not the user's."""
-    usage = typer.BadParameter.__base__
-    if isinstance(error, usage):
+    if isinstance(error, options.UsageError):
         return f"{error.format_message().rstrip('.')}; see `medkeras --help`"
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}"
+    from medkeras.errors import InputError
+
     if isinstance(error, (InputError, OSError)) or _lacks_extra(error):
         return " ".join(str(error).split())
     # A dataset reports the error of our Python code that reads images as its own, with the traceback inside.

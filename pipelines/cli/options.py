@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from medkeras.errors import InputError
-
 if TYPE_CHECKING:
     from medkeras.explain import Appearance
 
+UsageError = typer.BadParameter.__base__  # Of the words of a command, before anything heavy is imported.
 DATA, TRAINING, DEVICES, OUTPUT, SURENESS = "Data", "Training", "Devices", "Output", "How sure"
 
 
@@ -167,7 +166,7 @@ def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
     """Parses `key=value` words, the values as YAML.
 
     Raises:
-        ValueError: If a word has no key or its value is no YAML.
+        UsageError: If a word has no key or its value is no YAML.
 
     Example:
         >>> key_values(["ratio=0.5", "names=[a, b]"], "--model-option")
@@ -179,9 +178,9 @@ def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
         try:
             values[key.replace("-", "_")] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InputError(f"The value of {option} must be YAML. Received: {pair}") from error
+            raise UsageError(f"The value of {option} must be YAML. Received: {pair}") from error
         if not (key.replace("-", "_").isidentifier() and equals):
-            raise InputError(f"{option} must be KEY=VALUE. Received: {pair}")
+            raise UsageError(f"{option} must be KEY=VALUE. Received: {pair}")
     return values
 
 
@@ -189,7 +188,7 @@ def image_size(text: str | None) -> int | tuple[int, ...] | None:
     """Parses `128`, `96x128` or `32x64x64`.
 
     Raises:
-        ValueError: If the text is anything else.
+        UsageError: If the text is anything else.
 
     Example:
         >>> image_size("128"), image_size("96x128")
@@ -198,7 +197,7 @@ def image_size(text: str | None) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", text):
-        raise InputError(f"--image-size must be N, HxW or DxHxW, in pixels. Received: {text}")
+        raise UsageError(f"--image-size must be N, HxW or DxHxW, in pixels. Received: {text}")
     sizes = tuple(int(n) for n in text.split("x"))
     return sizes[0] if len(sizes) == 1 else sizes
 
@@ -218,7 +217,7 @@ def appearance(opacity: float, contours: Sequence[float] | None, pixel_spacing: 
     try:
         spacing = None if pixel_spacing is None else tuple(float(part) for part in pixel_spacing.split(","))
     except ValueError as error:
-        raise InputError(f"--pixel-spacing must be numbers, as 3,0.7,0.7. Received: {pixel_spacing}") from error
+        raise UsageError(f"--pixel-spacing must be numbers, as 3,0.7,0.7. Received: {pixel_spacing}") from error
     return Appearance(opacity=opacity, contours=tuple(contours or ()), spacing=spacing)
 
 
@@ -226,7 +225,7 @@ def fractions(text: str) -> tuple[float, ...]:
     """Parses `0.7,0.1,0.2`.
 
     Raises:
-        ValueError: If the text is not three numbers.
+        UsageError: If the text is not three numbers.
 
     Example:
         >>> fractions("0.7,0.1,0.2")
@@ -235,7 +234,7 @@ def fractions(text: str) -> tuple[float, ...]:
     try:
         first, second, third = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"--fractions must be three numbers, as 0.7,0.1,0.2. Received: {text}") from error
+        raise UsageError(f"--fractions must be three numbers, as 0.7,0.1,0.2. Received: {text}") from error
     return first, second, third
 
 
@@ -263,7 +262,7 @@ def train_fields(words: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields of a configuration, from all words of `medkeras train`, defaults among them.
 
     Raises:
-        ValueError: If a word cannot be parsed.
+        UsageError: If a word cannot be parsed.
     """
     parts = {part for names in PARTS.values() for part in names}
     paths = ("run", "split_file", "cache")

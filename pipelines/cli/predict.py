@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.starting import starting
 
@@ -58,7 +57,7 @@ def predict(
         return
     run, *images = inputs
     if not images:
-        raise InputError(f"A prediction needs a RUN and an INPUT, or an exported model. Received: {run} alone")
+        raise options.UsageError(f"A prediction needs a RUN and an INPUT, or an exported model. Received: {run} alone")
     with starting() as console:
         from pipelines.jobs.predict import predict_run
 
@@ -68,8 +67,8 @@ def predict(
 
 def _check_alone(context: typer.Context, named: list[str]) -> None:
     if len(named) > 1:
-        raise InputError(f"One exported model predicts at a time. Received: {' and '.join(named)}")
+        raise options.UsageError(f"One exported model predicts at a time. Received: {' and '.join(named)}")
     of_runs = {"two_stage": "--two-stage", "uncertainty": "--uncertainty", "samples": "--samples"}
     of_runs |= {"members": "--member", "seed": "--seed"}
     if wrong := [option for name, option in of_runs.items() if name in options.given(context)]:
-        raise InputError(f"An exported model is asked once; this is of a RUN. Received: {', '.join(wrong)}")
+        raise options.UsageError(f"An exported model is asked once; this is of a RUN. Received: {', '.join(wrong)}")

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.options import DEVICES, OUTPUT, SURENESS, TRAINING, option
 from pipelines.cli.starting import starting
@@ -149,13 +148,13 @@ def train(
     tensorboard: Annotated[bool, option(OUTPUT, "Write TensorBoard logs too.", "--tensorboard")] = False,
 ) -> None:
     """Train a model, or continue a training that was interrupted."""
+    fields = options.train_fields(context.params)
+    if recipe is None and model is None:
+        raise options.UsageError("A training needs --model, or a --recipe that names one. Received: neither")
     with starting() as console:
         from pipelines.jobs.train import train as run_training
         from pipelines.training.config import TrainConfig
 
-        fields = options.train_fields(context.params)
         if recipe is not None:
             fields = options.over_recipe(recipe, fields, given=options.given(context))
-        elif model is None:
-            raise InputError("A training needs --model, or a --recipe that names one. Received: neither")
         run_training(TrainConfig(**fields), console=console)

@@ -42,7 +42,7 @@ class Manifest:
         >>> Manifest(folder, {"steps": 50})
         Traceback (most recent call last):
         ...
-        ValueError: A folder holds images enhanced in one way; take another. Received: ... steps=50 (was 25)
+        medkeras.InputError: A folder holds images enhanced in one way; take another. Received: ... steps=50 (was 25)
     """
 
     def __init__(self, folder: RunFolder, settings: dict[str, Any]) -> None:

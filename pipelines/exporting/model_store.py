@@ -29,7 +29,7 @@ def open_store(to: str | os.PathLike, name: str) -> pathlib.Path:
         >>> open_store("saved_models", "../chest")
         Traceback (most recent call last):
         ...
-        ValueError: `name` must be a plain folder name. Received: name='../chest'
+        medkeras.InputError: `name` must be a plain folder name. Received: name='../chest'
     """
     if not name or name != pathlib.Path(name).name or name.startswith("."):
         raise InputError(f"`name` must be a plain folder name. Received: name={name!r}")

@@ -41,7 +41,7 @@ def choose_signatures(
         >>> choose_signatures(model, ["clahe"], wanted=["serve_bytes"])
         Traceback (most recent call last):
         ...
-        ValueError: There is no signature serve_bytes: the step clahe has no form in a graph. Received: ['serve_bytes']
+        medkeras.InputError: There is no signature serve_bytes: the step clahe has no form in a graph. Received: ...
     """
     reasons = available_signatures(model)
     steps = [graph_step(step.name, dataclasses.asdict(step)) for step in map(parse, preprocess)]

@@ -31,7 +31,7 @@ def find_target(model: ImageClassifier, target: str | int | None, *, labelled: b
         >>> find_target(model, "cyst")
         Traceback (most recent call last):
         ...
-        ValueError: `target` is one of healthy, lesion, its index, or `label`. Received: target='cyst'
+        medkeras.InputError: `target` is one of healthy, lesion, its index, or `label`. Received: target='cyst'
     """
     names = model.class_names
     if target is None:

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 from rich.console import Console
 
+from medkeras import models
 from medkeras.errors import InputError
 from medkeras.evaluation import OperatingPoint
-from medkeras.models import ImageClassifier, two_stage
+from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import LogitScaling, with_scaling
 from pipelines.images.records import Records
@@ -130,7 +131,7 @@ def load_trained(
         raise InputError(f"An ensemble looks once. Received: two_stage={protocol!r}, members={sampling.members}")
     looks = ""
     if protocol is not None:
-        twice = two_stage(model, protocol)
+        twice = models.two_stage(model, protocol)
         twice.jit_compile = model.jit_compile
         model, looks = twice, f"_two_stage_{protocol}"
         if not (run / f"operating_point{looks}.json").is_file():

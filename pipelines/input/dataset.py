@@ -1,6 +1,5 @@
 """tf.data input: pure dataset operations without Python state, so that a killed training goes on exactly."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from pipelines.input.cache import Images, constant, images_from_memory
 from pipelines.input.order import EpochOrder
 
 if TYPE_CHECKING:
-    from pipelines.augment import Augmentation, Augmenter
+    from pipelines.augment import Augmentation
 
 service = tf.data.experimental.service
 
@@ -66,7 +65,7 @@ class InputPipeline:
         image_shape: Sequence[int],
         batch_size: int = 32,
         seed: int = 0,
-        augmentations: Sequence["Augmentation"] = (),
+        augmentations: "Sequence[Augmentation]" = (),
         images: Images | None = None,
         masks: Images | None = None,
         class_counts: Sequence[int] | None = None,
@@ -85,17 +84,11 @@ class InputPipeline:
         self._labels = constant(records.labels)
         self._train_labels = self._labels if records.train_labels is None else constant(records.train_labels)
         self._classes = None if is_multilabel(records.task) else len(records.class_names)
-        self.augmentations, self._image_shape = tuple(augmentations), tuple(image_shape)
-        if self.augmentations:
-            self._augment  # noqa: B018  says at once what does not fit the images
+        self._augment = None
+        if augmentations:
+            from pipelines.augment import Augmenter
 
-    @functools.cached_property
-    def _augment(self) -> "Augmenter":
-        """What is not needed to read images in their order, as a prediction does."""
-        from pipelines.augment.augmenter import Augmenter
-
-        with tf.init_scope():
-            return Augmenter(self.augmentations, image_shape=self._image_shape, seed=self.seed)
+            self._augment = Augmenter(augmentations, image_shape=image_shape, seed=seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -184,7 +177,7 @@ class InputPipeline:
 
     def _augmented(self, epoch: tf.Tensor, step: tf.Tensor, rows: tuple[int, int] | None = None) -> Example:
         start, end = rows or (0, self.batch_size)
-        if self._augment.soft_labels:
+        if self._mixes:
             # Each image is mixed with its neighbour in the batch, which must be there.
             whole = self._augmented_rows(epoch, step, 0, self.batch_size)
             return tf.nest.map_structure(lambda value: value[start:end], whole)
@@ -194,12 +187,18 @@ class InputPipeline:
         positions = step * self.batch_size + tf.range(start, end, dtype=tf.int64)
         records, copies = self._order(epoch, positions)
         batch = self._batch(records, self._train_labels)
-        if self._augment.soft_labels and self._classes:
+        if self._mixes and self._classes:
             batch["label"] = tf.one_hot(batch["label"], self._classes)
         if self.attention is not None:
             batch["attention"] = self.attention.lookup(records)
-        # A record that is shown again in an epoch looks another way each time.
-        return self._example(self._augment.augment_batch(batch, epoch, records + copies * self.size))
+        if self._augment is not None:
+            # A record that is shown again in an epoch looks another way each time.
+            batch = self._augment.augment_batch(batch, epoch, records + copies * self.size)
+        return self._example(batch)
+
+    @property
+    def _mixes(self) -> bool:
+        return self._augment is not None and self._augment.soft_labels
 
     def _batch(self, indices: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = {"image": self._images(indices), "label": tf.gather(labels, indices)}

@@ -35,7 +35,7 @@ def read_table(
         >>> read_table(path, columns=["auc"])
         Traceback (most recent call last):
         ...
-        ValueError: Cannot read ...history.csv: it must have the column auc. Received: epoch, loss
+        medkeras.InputError: Cannot read ...history.csv: it must have the column auc. Received: epoch, loss
     """
     try:
         table = pd.read_csv(path, **options)

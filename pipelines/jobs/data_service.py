@@ -42,7 +42,7 @@ def serve(
         >>> serve(dispatcher="nowhere")
         Traceback (most recent call last):
         ...
-        ValueError: `dispatcher` must be host:port. Received: dispatcher='nowhere'
+        medkeras.InputError: `dispatcher` must be host:port. Received: dispatcher='nowhere'
     """
     console = console or PlainConsole()
     if not 0 <= port < 2**16:

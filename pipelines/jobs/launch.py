@@ -54,7 +54,7 @@ def launch(
         >>> launch(["evaluate", "runs/a"], workers=2)
         Traceback (most recent call last):
         ...
-        ValueError: Workers share the steps of `train`. Received: evaluate
+        medkeras.InputError: Workers share the steps of `train`. Received: evaluate
     """
     if not words or words[0] != "train":
         raise InputError(f"Workers share the steps of `train`. Received: {words[0] if words else 'nothing'}")

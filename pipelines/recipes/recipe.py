@@ -130,7 +130,7 @@ def load(name: str | os.PathLike) -> Recipe:
         >>> load("hemf")
         Traceback (most recent call last):
         ...
-        ValueError: A recipe is one of aptos2019, ... or a .yaml file. Received: hemf
+        medkeras.InputError: A recipe is one of aptos2019, ... or a .yaml file. Received: hemf
     """
     path = pathlib.Path(name)
     if path.suffix in (".yaml", ".yml"):

@@ -1,9 +1,10 @@
 """Sources: how images arrive. One file per kind; each gives `Records` and knows nothing of the others.
 
 To add a kind, write one file with a function `open_<kind>(rest, *, task=None, <options>) -> Records` and add
-one line to `KINDS`.
+one line to `KINDS`. Opening a source imports its own kind alone.
 """
 
+import importlib
 import inspect
 import os
 from collections.abc import Callable
@@ -11,22 +12,16 @@ from typing import Any
 
 from medkeras.errors import InputError
 from pipelines.images.records import Records
-from pipelines.sources.dicom.source import open_dicom
-from pipelines.sources.folder import open_folder
-from pipelines.sources.medmnist.source import open_medmnist
-from pipelines.sources.phantom import open_phantom
-from pipelines.sources.table.source import open_table
-from pipelines.sources.tfds.source import open_tfds
-from pipelines.sources.volume.source import open_volume
 
-KINDS: dict[str, Callable[..., Records]] = {
-    "phantom": open_phantom,
-    "medmnist": open_medmnist,
-    "folder": open_folder,
-    "table": open_table,
-    "dicom": open_dicom,
-    "volume": open_volume,
-    "tfds": open_tfds,
+# Of each kind the function that opens it; its module is imported when it is asked for.
+KINDS = {
+    "phantom": "pipelines.sources.phantom:open_phantom",
+    "medmnist": "pipelines.sources.medmnist.source:open_medmnist",
+    "folder": "pipelines.sources.folder:open_folder",
+    "table": "pipelines.sources.table.source:open_table",
+    "dicom": "pipelines.sources.dicom.source:open_dicom",
+    "volume": "pipelines.sources.volume.source:open_volume",
+    "tfds": "pipelines.sources.tfds.source:open_tfds",
 }
 SUFFIXES = {".npz": "medmnist", ".csv": "table"}
 
@@ -56,7 +51,7 @@ def open_source(
     if on_error not in ("raise", "skip"):
         raise InputError(f"`on_error` must be raise or skip. Received: on_error={on_error!r}")
     kind, rest = parse_source(source)
-    function, known = KINDS[kind], options_of(source)
+    function, known = opener(kind), options_of(source)
     for name, value in options.items():
         if name not in known:
             listed = ", ".join(n for n in known if n not in ("task", "on_error"))
@@ -66,6 +61,17 @@ def open_source(
     return function(rest, task=task, **options)
 
 
+def opener(kind: str) -> Callable[..., Records]:
+    """Returns the function that opens a kind of source.
+
+    Example:
+        >>> opener("folder").__name__
+        'open_folder'
+    """
+    module, _, name = KINDS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def options_of(source: str | os.PathLike) -> list[str]:
     """Returns the names of the options that a source takes.
 
@@ -73,7 +79,7 @@ def options_of(source: str | os.PathLike) -> list[str]:
         >>> options_of("phantom")
         ['task', 'images', 'size', 'seed', 'unknown']
     """
-    parameters = inspect.signature(KINDS[parse_source(source)[0]]).parameters
+    parameters = inspect.signature(opener(parse_source(source)[0])).parameters
     return [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
 
 

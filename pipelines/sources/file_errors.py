@@ -20,7 +20,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         ...     raise InputError("no header")
         Traceback (most recent call last):
         ...
-        ValueError: Cannot read scan.nii: no header
+        medkeras.InputError: Cannot read scan.nii: no header
     """
     try:
         yield

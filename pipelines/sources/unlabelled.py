@@ -14,19 +14,14 @@ from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.images.decode import read_image
+from pipelines.images.names import IMAGE_SUFFIXES, is_dicom, is_image, is_volume
 from pipelines.images.records import Records
 from pipelines.io.npz_file import read_npz
 from pipelines.preprocess import preprocess as preprocessed
-from pipelines.sources.dicom.file import is_dicom
-from pipelines.sources.dicom.header import read_header
-from pipelines.sources.dicom.image import read_dicom
-from pipelines.sources.images import IMAGE_SUFFIXES, files_below, is_image
-from pipelines.sources.volume.source import is_volume
-from pipelines.sources.volume.view import VolumeView
+from pipelines.sources.images import files_below
 
 Reader = Callable[[], np.ndarray]
 Spacing = Callable[[], tuple[float, ...] | None]
-OF_VOLUMES = tuple(field.name for field in dataclasses.fields(VolumeView))
 OF_DICOM, OF_IMAGES = ("window", "frame", "max_pixels"), ("max_pixels",)
 
 
@@ -102,9 +97,14 @@ def _is_input(path: pathlib.Path) -> bool:
 def _reader(path: pathlib.Path, options: Mapping[str, Any]) -> tuple[Reader, Spacing]:
     """Returns the functions that read a file as the source of its kind would with these options, and its spacing."""
     if is_volume(path.name):
-        view = VolumeView(**_some(options, OF_VOLUMES))
+        from pipelines.sources.volume.view import VolumeView
+
+        view = VolumeView(**_some(options, _of_volumes()))
         return functools.partial(view.read, path), functools.partial(view.spacing_of, path)
     if is_dicom(path):
+        from pipelines.sources.dicom.header import read_header
+        from pipelines.sources.dicom.image import read_dicom
+
         read = functools.partial(read_dicom, path, **_some(options, OF_DICOM))
         return read, lambda: read_header(path, frame=options.get("frame")).spacing
     return functools.partial(read_image, path, **_some(options, OF_IMAGES)), _unknown
@@ -121,7 +121,13 @@ def reading_options(options: Mapping[str, Any]) -> dict[str, Any]:
         >>> reading_options({"window": [40, 400], "label_columns": ["finding"]})
         {'window': [40, 400]}
     """
-    return _some(options, sorted({*OF_VOLUMES, *OF_DICOM, *OF_IMAGES}))
+    return _some(options, sorted({*_of_volumes(), *OF_DICOM, *OF_IMAGES}))
+
+
+def _of_volumes() -> list[str]:
+    from pipelines.sources.volume.view import VolumeView
+
+    return [field.name for field in dataclasses.fields(VolumeView)]
 
 
 def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

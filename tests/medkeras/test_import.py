@@ -1,9 +1,14 @@
 """The library needs no TensorFlow, and importing it stays light."""
 
+import ast
+
 import pytest
 
+import medkeras
 from fresh_process import run
 from jax_process import JAX
+from paths import ROOT
+from small_models import distinct_names, small
 
 TRAIN_ON_JAX = """
 import sys
@@ -62,3 +67,46 @@ def test_importing_the_library_stays_light():
         "print(sorted(new & {'sklearn', 'matplotlib', 'pandas', 'cv2', 'keras_hub', 'scipy', 'safetensors'}))"
     )
     assert run(code).strip() == "[]"
+
+
+@pytest.mark.process
+def test_an_architecture_is_imported_when_it_is_asked_for():
+    code = (
+        "import sys, medkeras; medkeras.models.create('vit_tiny', input_shape=(32, 32, 1), num_classes=2, depth=1); "
+        "print([m for m in sorted(sys.modules) if m.startswith('medkeras.models.') and m.endswith('.model')])"
+    )
+    assert run(code).strip() == "['medkeras.models.vit.model']"
+
+
+def test_every_class_of_saved_files_is_known_without_its_module():
+    """Registered by a module that `import medkeras` brings in, or named in its table."""
+    declared = {}
+    for path in sorted((ROOT / "medkeras").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and any("register_keras" in ast.unparse(d) for d in node.decorator_list):
+                declared[node.name] = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    named = {name: f"medkeras.{module}" for module, names in medkeras._SAVED.items() for name in names}
+    code = "import keras, medkeras; print(*(n for n in keras.saving.get_custom_objects()))"
+    known = {name.removeprefix("medkeras>") for name in run(code).split()}
+    assert declared.items() >= named.items()
+    assert known >= set(declared)
+
+
+LOAD = """
+import sys, keras, medkeras
+for path in sys.argv[1:]:
+    model = keras.models.load_model(path)
+    print(type(model).__name__, model.count_params())
+"""
+
+
+@pytest.mark.process
+def test_a_saved_model_loads_after_importing_the_library_alone(tmp_path):
+    models = {name: small(name) for name in distinct_names()}
+    models["two_stage"] = medkeras.models.two_stage(models["dualattendmed_tiny"], "cal")
+    scaling = medkeras.uncertainty.LogitScaling("multiclass", scale=(0.5,), shift=(0.0, 0.0, 0.0))
+    models["calibrated"] = medkeras.uncertainty.Calibrated(models["vit_tiny"], scaling)
+    for name, model in models.items():
+        model.save(tmp_path / f"{name}.keras")
+    found = run(LOAD, *(str(tmp_path / f"{name}.keras") for name in models))
+    assert found.splitlines() == [f"{type(m).__name__} {m.count_params()}" for m in models.values()]

@@ -7,9 +7,9 @@ import sys
 from paths import ROOT
 
 
-def run(code, **environment):
+def run(code, *words, **environment):
     result = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *words],
         cwd=ROOT,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
         capture_output=True,

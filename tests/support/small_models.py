@@ -1,8 +1,7 @@
 """Every registered model in a form that tests can afford."""
 
-import inspect
-
 import medkeras
+from medkeras.models.base import constructor_arguments
 
 SHAPES = {3: (32, 32, 1), 4: (16, 16, 16, 1)}
 
@@ -34,7 +33,7 @@ def changed(name):
         "saccades": 2,
         "extent": 0.5,
     }
-    taken = inspect.signature(medkeras.models.preset(name).architecture).parameters
+    taken = constructor_arguments(medkeras.models.preset(name).model)
     return {name: value for name, value in wanted.items() if name in taken}
 
 
@@ -44,5 +43,5 @@ def distinct_names():
     for name in sorted(medkeras.models.names(), key=lambda name: not name.endswith("_tiny")):
         preset = medkeras.models.preset(name)
         form = sorted({**preset.options, **changed(name)}.items())
-        seen.setdefault((preset.architecture, len(preset.input_shape), repr(form)), name)
+        seen.setdefault((preset.model, len(preset.input_shape), repr(form)), name)
     return sorted(seen.values())

@@ -14,15 +14,25 @@ from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 
 
-def class_map(model: ImageClassifier, images: Any, *, target: Any = None) -> np.ndarray:
-    """Maps how much each place of the features raises the logit of a class: Grad-CAM.
+def class_map(model: ImageClassifier, images: Any, *, method: str = "grad_cam", target: Any = None) -> np.ndarray:
+    """Maps which places of the features spoke for a class, by the gradient of its logit there.
 
-    A channel's weight is the mean over places of the logit's gradient; the map is the weighted sum of the
-    channels, its negative part cut off. Glimpses are held at the image, but move with the features.
+    At each place the features are summed over their channels, each with a weight; the negative part of the sum is cut
+    off. Glimpses are held at the image, but move with the features. The methods differ in the weight:
+
+    - `grad_cam`: the mean over places of the channel's gradient.
+    - `grad_cam_plus_plus`: the sum over places of the positive gradient `g`, each divided by `2 + g` times the
+      channel's sum: equation 19 of the paper, in which several places of one class count alike. The paper's features
+      are positive; the sum is taken over the positive ones.
+    - `layer_cam`: the gradient at the place itself, where it is positive, so that the map is as fine as the features.
+    - `hires_cam`: the gradient at the place itself, of the logit less the mean of all classes' logits, since a softmax
+      goes by differences alone; of several labels, each is taken by itself. No weight is averaged over places, so the
+      map also holds for models that do not end in a mean of the features, such as DualAttendMed.
 
     Args:
         model: A model with the explain point `features`.
         images: `(batch, *model.image_shape)` in [0, 1].
+        method: One of `CLASS_MAP_METHODS`.
         target: Index of a class or label, one for all images or one per image; by default the one with the
             largest logit.
 
@@ -31,133 +41,29 @@ def class_map(model: ImageClassifier, images: Any, *, target: Any = None) -> np.
         place is 0.
 
     Raises:
-        ValueError: If the model has no such point, the images do not fit it, or a target is no class of it.
+        ValueError: If there is no such method, the model has no such point, the images do not fit it, or a target is
+            no class of it.
 
     Reference:
-        Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, arXiv 1610.02391.
+        `grad_cam`: Selvaraju et al., arXiv 1610.02391. `grad_cam_plus_plus`: Chattopadhyay et al., arXiv 1710.11063.
+        `layer_cam`: Jiang et al., IEEE TIP 30, 2021. `hires_cam`: Draelos and Carin, arXiv 2011.08891.
 
     Example:
         >>> from medkeras.models import create
-        >>> model = create("focusnet2d_tiny", num_classes=2)
-        >>> class_map(model, np.ones((1, 28, 28, 1), "float32"), target=1).shape
-        (1, 28, 28)
+        >>> model, images = create("focusnet2d_tiny", num_classes=2), np.ones((1, 28, 28, 1), "float32")
+        >>> class_map(model, images, target=1).shape, class_map(model, images, method="hires_cam").shape
+        ((1, 28, 28), (1, 28, 28))
     """
-    return _gradient_maps(model, images, target, _by_mean_gradient)
-
-
-def evidence_map(model: ImageClassifier, images: Any, *, target: Any = None) -> np.ndarray:
-    """Maps how much each place of the features itself adds to a class: HiResCAM, against the other classes.
-
-    At each place, every feature is multiplied by the gradient there of the logit, less the mean of all classes'
-    logits, since a softmax goes by differences alone; of several labels, each is taken by itself. The map is the sum
-    over channels, its negative part cut off. Unlike Grad-CAM, no weight is averaged over places, so the map also
-    holds for models that do not end in a mean of the features, such as DualAttendMed.
-
-    Args:
-        model: A model with the explain point `features`.
-        images: `(batch, *model.image_shape)` in [0, 1].
-        target: Index of a class or label, one for all images or one per image; by default the one with the
-            largest logit.
-
-    Returns:
-        Float32 `(batch, *image grid)` in [0, 1], each map divided by its maximum; a map without any positive
-        place is 0.
-
-    Raises:
-        ValueError: If the model has no such point, the images do not fit it, or a target is no class of it.
-
-    Reference:
-        Draelos and Carin, HiResCAM: Explainable Multi-Organ Multi-Abnormality Prediction, arXiv 2011.08891.
-
-    Example:
-        >>> from medkeras.models import create
-        >>> model = create("dualattendmed_tiny", num_classes=2)
-        >>> evidence_map(model, np.ones((1, 64, 64, 3), "float32")).shape
-        (1, 64, 64)
-    """
-    contrast = 0.0 if is_multilabel(model.task) else 1 / model.num_classes
-    return _gradient_maps(model, images, target, _by_own_gradient, contrast=contrast)
-
-
-def grad_cam_plus_plus(model: ImageClassifier, images: Any, *, target: Any = None) -> np.ndarray:
-    """Maps how much each place of the features raises the logit of a class: Grad-CAM++.
-
-    As the class map, but a channel's weight is the sum over places of the positive gradient `g`, each divided by
-    `2 + g` times the channel's sum: equation 19 of the paper, in which several places of one class count alike. The
-    paper's features are positive; the sum is taken over the positive ones.
-
-    Args:
-        model: A model with the explain point `features`.
-        images: `(batch, *model.image_shape)` in [0, 1].
-        target: Index of a class or label, one for all images or one per image; by default the one with the
-            largest logit.
-
-    Returns:
-        Float32 `(batch, *image grid)` in [0, 1], each map divided by its maximum; a map without any positive
-        place is 0.
-
-    Raises:
-        ValueError: If the model has no such point, the images do not fit it, or a target is no class of it.
-
-    Reference:
-        Chattopadhyay et al., Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks,
-        arXiv 1710.11063.
-
-    Example:
-        >>> from medkeras.models import create
-        >>> model = create("focusnet2d_tiny", num_classes=2)
-        >>> grad_cam_plus_plus(model, np.ones((1, 28, 28, 1), "float32"), target=1).shape
-        (1, 28, 28)
-    """
-    return _gradient_maps(model, images, target, _by_shared_gradient)
-
-
-def layer_cam(model: ImageClassifier, images: Any, *, target: Any = None) -> np.ndarray:
-    """Maps which places of the features raise the logit of a class, each weighted by itself: Layer-CAM.
-
-    As the class map, but each place of each channel is weighted by its own gradient, where that is positive; no weight
-    is averaged over places, so that the map is as fine as the features.
-
-    Args:
-        model: A model with the explain point `features`.
-        images: `(batch, *model.image_shape)` in [0, 1].
-        target: Index of a class or label, one for all images or one per image; by default the one with the
-            largest logit.
-
-    Returns:
-        Float32 `(batch, *image grid)` in [0, 1], each map divided by its maximum; a map without any positive
-        place is 0.
-
-    Raises:
-        ValueError: If the model has no such point, the images do not fit it, or a target is no class of it.
-
-    Reference:
-        Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, IEEE TIP 30, 2021.
-
-    Example:
-        >>> from medkeras.models import create
-        >>> model = create("focusnet2d_tiny", num_classes=2)
-        >>> layer_cam(model, np.ones((1, 28, 28, 1), "float32"), target=1).shape
-        (1, 28, 28)
-    """
-    return _gradient_maps(model, images, target, _by_positive_gradient)
-
-
-def _gradient_maps(
-    model: ImageClassifier,
-    images: Any,
-    target: Any,
-    fold: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    *,
-    contrast: float = 0.0,
-) -> np.ndarray:
-    """Returns the maps that `fold` makes of features and gradient; `contrast` is what each class is lessened by."""
-    targets = class_targets(target, len(images), model.num_classes)
+    if method not in CLASS_MAP_METHODS:
+        raise InputError(f"`method` must be one of {', '.join(CLASS_MAP_METHODS)}. Received: method={method!r}")
+    weigh, targets = CLASS_MAP_METHODS[method], class_targets(target, len(images), model.num_classes)
+    # What each class is lessened by.
+    contrast = 1 / model.num_classes if method == "hires_cam" and not is_multilabel(model.task) else 0.0
     seen, maps = compiled(model, "features and gradient", lambda: _features_and_gradient(model)), []
     for batch in image_batches(model, images):
         wanted, targets = targets[: len(batch)], targets[len(batch) :]
-        lessened = np.full(len(batch), contrast, np.float32)
-        maps.append(np.maximum(fold(*map(to_numpy, seen(batch, wanted, lessened))), 0))
+        features, gradient = map(to_numpy, seen(batch, wanted, np.full(len(batch), contrast, np.float32)))
+        maps.append(np.maximum((weigh(features, gradient) * features).sum(axis=-1, keepdims=True), 0))
     maps = maps_on_image(model, "features", np.concatenate(maps))[..., 0]
     largest = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
@@ -214,21 +120,31 @@ def one_hot_targets(logits: Any, targets: Any) -> Any:
     return ops.one_hot(ops.where(targets < 0, best, targets), logits.shape[-1], dtype="float32")
 
 
-def _by_mean_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    weights = gradient.mean(axis=tuple(range(1, gradient.ndim - 1)), keepdims=True)
-    return (weights * features).sum(axis=-1, keepdims=True)
+def _mean_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return gradient.mean(axis=_places(gradient), keepdims=True)
 
 
-def _by_own_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    return (gradient * features).sum(axis=-1, keepdims=True)
+def _shared_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    positive, total = np.maximum(gradient, 0), np.maximum(features, 0).sum(axis=_places(features), keepdims=True)
+    return (positive / (2 + positive * total)).sum(axis=_places(features), keepdims=True)
 
 
-def _by_positive_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    return (np.maximum(gradient, 0) * features).sum(axis=-1, keepdims=True)
+def _positive_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return np.maximum(gradient, 0)
 
 
-def _by_shared_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    places = tuple(range(1, features.ndim - 1))
-    positive, total = np.maximum(gradient, 0), np.maximum(features, 0).sum(axis=places, keepdims=True)
-    weights = (positive / (2 + positive * total)).sum(axis=places, keepdims=True)
-    return (weights * features).sum(axis=-1, keepdims=True)
+def _own_gradient(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return gradient
+
+
+def _places(features: np.ndarray) -> tuple[int, ...]:
+    return tuple(range(1, features.ndim - 1))
+
+
+# From features and gradient, `(batch, *grid, channels)`, to the weight of each channel, at each place or at all.
+CLASS_MAP_METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "grad_cam": _mean_gradient,
+    "grad_cam_plus_plus": _shared_gradient,
+    "layer_cam": _positive_gradient,
+    "hires_cam": _own_gradient,
+}

@@ -2,13 +2,14 @@
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from medkeras.errors import InputError
-from medkeras.explain.methods.class_map import class_map, evidence_map, grad_cam_plus_plus, layer_cam
+from medkeras.explain.methods.class_map import CLASS_MAP_METHODS, class_map
 from medkeras.explain.methods.feature_maps import maps_on_image
 from medkeras.explain.methods.input_gradients import integrated_gradients, smooth_grad
 from medkeras.explain.methods.native import attention_points, native_attention
@@ -94,7 +95,7 @@ def check_method(model: ImageClassifier, method: str) -> None:
         >>> check_method(create("focusnet2d_tiny", num_classes=2), "gradcam")
         Traceback (most recent call last):
         ...
-        ValueError: There is no such method; perhaps grad_cam. Received: method='gradcam'
+        medkeras.InputError: There is no such method; perhaps grad_cam. Received: method='gradcam'
     """
     if method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, n=1) or METHODS
@@ -129,10 +130,7 @@ def _always(model: ImageClassifier) -> bool:
 
 METHODS = {
     "attention": Method(native_attention, lambda model: bool(attention_points(model)), has_target=False),
-    "grad_cam": Method(class_map, _has_features),
-    "grad_cam_plus_plus": Method(grad_cam_plus_plus, _has_features),
-    "layer_cam": Method(layer_cam, _has_features),
-    "hires_cam": Method(evidence_map, _has_features),
+    **{name: Method(functools.partial(class_map, method=name), _has_features) for name in CLASS_MAP_METHODS},
     "attention_rollout": Method(_of_patches(attention_rollout), _has_transformer, has_target=False),
     "gradient_rollout": Method(_of_patches(relevance_map), _has_transformer),
     "integrated_gradients": Method(integrated_gradients, _always),

@@ -76,7 +76,7 @@ def read_litert(path: str | os.PathLike) -> bytes:
         >>> read_litert(path)
         Traceback (most recent call last):
         ...
-        ValueError: This is not a LiteRT file. Received: ...photo.tflite
+        medkeras.InputError: This is not a LiteRT file. Received: ...photo.tflite
         >>> read_litert("none.tflite")
         Traceback (most recent call last):
         ...

@@ -72,7 +72,7 @@ def source_signatures(saved: str | os.PathLike) -> list[str]:
         >>> source_signatures("no-such-model")
         Traceback (most recent call last):
         ...
-        ValueError: A SavedModel is a folder with saved_model.pb. Received: no-such-model
+        medkeras.InputError: A SavedModel is a folder with saved_model.pb. Received: no-such-model
     """
     found = read_signatures(saved)
     has_map = EXPLAIN in found and set(found[EXPLAIN].outputs) == MAP_OUTPUTS
@@ -98,7 +98,7 @@ def read_signatures(saved: str | os.PathLike) -> Mapping[str, Any]:
         >>> read_signatures("no-such-model")
         Traceback (most recent call last):
         ...
-        ValueError: A SavedModel is a folder with saved_model.pb. Received: no-such-model
+        medkeras.InputError: A SavedModel is a folder with saved_model.pb. Received: no-such-model
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2

@@ -68,7 +68,7 @@ def load_pretrained(backbone: keras.Model, source: str | os.PathLike | Mapping[s
         >>> load_pretrained(resnet("resnet_tiny", image_shape=(32, 32, 3)), {"fc.bias": np.zeros(2)})
         Traceback (most recent call last):
         ...
-        ValueError: The checkpoint lacks 45 tensors, the first being conv1.weight.
+        medkeras.InputError: The checkpoint lacks 45 tensors, the first being conv1.weight.
     """
     family = _family(backbone)
     if isinstance(source, Mapping) or pathlib.Path(source).suffix in FILE_SUFFIXES:

@@ -1,12 +1,12 @@
 """CAME: a convolutional, a shifted-window and an external-attention branch, fused stage by stage."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 
 from medkeras.errors import InputError
-from medkeras.models.base import ImageClassifier, image_input
+from medkeras.models.architecture import Architecture, Common
 from medkeras.models.came import convert
 from medkeras.models.came.blocks import external_stage, local_block, shrink_tokens, window_block
 from medkeras.models.came.fusion import fuse
@@ -18,7 +18,7 @@ STAGES = 4
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class CAME(ImageClassifier):
+class CAME(Architecture):
     """Classifies an image by three branches: convolutions, attention in windows, and attention over a memory.
 
     At each of four stages a fusion block joins the three with the fusion before. It is the baseline of HEMF, after
@@ -29,10 +29,6 @@ class CAME(ImageClassifier):
     Args:
         input_shape: `(height, width, channels)`, edges multiples of 32 pixels; a grey image is repeated to three
             channels. The published code takes 224 by 224 pixels only.
-        num_classes: Number of classes, or of labels.
-        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
-        class_names: One name per class.
-        normalization: `"half"`, `"imagenet"`, `"none"` or `(mean, std)`; of the [0, 1] image.
         widths: Channels of the four stages, multiples of `head_size`.
         depths: Blocks of the four stages, in the local and in the global branch; every second global block is
             shifted.
@@ -45,13 +41,8 @@ class CAME(ImageClassifier):
             as published.
         memory_epsilon: Added to the sums over the memory units, at least 0.
         dropout: Rate in front of the classifier, in [0, 1); 0 as published.
-        name: Name of the model.
-
-    Input shape:
-        `(batch, *input_shape)`, float in [0, 1].
-
-    Output shape:
-        `(batch, num_classes)`, logits.
+        **common: What every architecture takes: `num_classes`, `task`, `class_names`, `normalization`, `name`; see
+            `medkeras.models.architecture.Architecture`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -71,10 +62,6 @@ class CAME(ImageClassifier):
         self,
         input_shape: Sequence[int],
         *,
-        num_classes: int,
-        task: str | None = None,
-        class_names: Sequence[str] | None = None,
-        normalization: Any = "half",
         widths: Sequence[int] = (96, 192, 384, 768),
         depths: Sequence[int] = (2, 2, 2, 2),
         head_size: int = 32,
@@ -84,27 +71,13 @@ class CAME(ImageClassifier):
         conv_init_std: float = 0.2,
         memory_epsilon: float = 0.0,
         dropout: float = 0.0,
-        name: str = "came",
+        **common: Unpack[Common],
     ) -> None:
         self.widths, self.depths, self.head_size, self.memory = tuple(widths), tuple(depths), head_size, memory
         self.as_published, self.irmlp_depthwise = as_published, irmlp_depthwise
         self.conv_init_std, self.memory_epsilon, self.dropout = conv_init_std, memory_epsilon, dropout
         self._check(input_shape)
-        image, x = image_input(input_shape, normalization, rgb=True)
-        features, points = self._graph(x)
-        logits, stochastic = classify(features, num_classes, self.dropout)
-        super().__init__(
-            inputs=image,
-            logits=logits,
-            image_shape=input_shape,
-            num_classes=num_classes,
-            task=task,
-            class_names=class_names,
-            normalization=normalization,
-            explain_points=points,
-            stochastic=stochastic,
-            name=name,
-        )
+        super().__init__(input_shape, **common)
 
     def _check(self, input_shape: Sequence[int]) -> None:
         check_image(input_shape)
@@ -124,7 +97,13 @@ class CAME(ImageClassifier):
                 f"`widths` must be multiples of `head_size`. Received: widths={self.widths}, head_size={self.head_size}"
             )
 
-    def _graph(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
+    def graph(self, x: Any, num_classes: int) -> tuple[Any, dict[str, ExplainPoint], list[keras.layers.Layer]]:
+        """Returns logits, explain points and dropout layers; see `Architecture.graph`."""
+        features, points = self._features(x)
+        logits, stochastic = classify(features, num_classes, self.dropout)
+        return logits, points, stochastic
+
+    def _features(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
         """Returns the features and the explain points."""
         branches, fused, points = dict.fromkeys(("local", "global", "external"), x), None, {}
         for stage in range(1, STAGES + 1):

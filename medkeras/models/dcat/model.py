@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -10,8 +10,9 @@ from keras import ops
 
 from medkeras.errors import InputError
 from medkeras.layers import global_average
+from medkeras.models.architecture import Architecture, Common
 from medkeras.models.backbones import EFFICIENTNETS, RESNETS, efficientnet, load_pretrained, resnet
-from medkeras.models.base import ImageClassifier, image_input, normalize
+from medkeras.models.base import image_input, normalize
 from medkeras.models.dcat.fusion import BRANCHES, MOMENTUM, Fusion, exchange, fuse, looked_at, project, refine
 from medkeras.models.explain_points import ExplainPoint, Grid
 
@@ -29,7 +30,7 @@ CHOICES = {
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class DCAT(ImageClassifier):
+class DCAT(Architecture):
     """Classifies an image by what two different networks see and tell each other.
 
     At two levels, an eighth and a sixteenth of the image's size, the maps of both networks are brought to the same
@@ -40,10 +41,6 @@ class DCAT(ImageClassifier):
     Args:
         input_shape: `(height, width, channels)`, edges of at least 32 pixels; a grey image is repeated to three
             channels.
-        num_classes: Number of classes, or of labels.
-        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
-        class_names: One name per class.
-        normalization: `"imagenet"`, `"half"`, `"none"` or `(mean, std)`; of the [0, 1] image, for the first network.
         second_normalization: The same for the second network; None is that of the first.
         backbones: The two networks, each one of `medkeras.models.backbones.EFFICIENTNETS` or `RESNETS`; random
             weights until `load_backbone`.
@@ -60,13 +57,8 @@ class DCAT(ImageClassifier):
         reduction: Channels per hidden unit of the channel attention.
         hidden: Units of the head's hidden layer.
         dropout: Rate in front of both layers of the head, in [0, 1).
-        name: Name of the model.
-
-    Input shape:
-        `(batch, *input_shape)`, float in [0, 1].
-
-    Output shape:
-        `(batch, num_classes)`, logits.
+        **common: What every architecture takes: `num_classes`, `task`, `class_names`, `normalization`, `name`; see
+            `medkeras.models.architecture.Architecture`.
 
     Raises:
         ModuleNotFoundError: If keras-hub is not installed.
@@ -84,14 +76,12 @@ class DCAT(ImageClassifier):
         ['dropout', 'hidden_dropout']
     """
 
+    default_normalization = "imagenet"
+
     def __init__(
         self,
         input_shape: Sequence[int],
         *,
-        num_classes: int,
-        task: str | None = None,
-        class_names: Sequence[str] | None = None,
-        normalization: Any = "imagenet",
         second_normalization: Any = None,
         backbones: Sequence[str] = ("efficientnet_b4", "resnet34"),
         units: int = 256,
@@ -104,28 +94,14 @@ class DCAT(ImageClassifier):
         reduction: int = 16,
         hidden: int = 256,
         dropout: float = 0.5,
-        name: str = "dcat",
+        **common: Unpack[Common],
     ) -> None:
         self.second_normalization, self.backbone_names = second_normalization, tuple(backbones)
         self.units, self.heads, self.keys, self.gate, self.fusion = units, heads, keys, gate, fusion
         self.hierarchy, self.pool_level1, self.reduction = hierarchy, pool_level1, reduction
         self.hidden, self.dropout = hidden, dropout
         self._check(input_shape)
-        image, x = image_input(input_shape, "none", rgb=True)
-        features, points = self._graph(self._branches(x, normalization))
-        logits, stochastic = self._head(features, num_classes)
-        super().__init__(
-            inputs=image,
-            logits=logits,
-            image_shape=input_shape,
-            num_classes=num_classes,
-            task=task,
-            class_names=class_names,
-            normalization=normalization,
-            explain_points=points,
-            stochastic=stochastic,
-            name=name,
-        )
+        super().__init__(input_shape, **common)
 
     def _check(self, input_shape: Sequence[int]) -> None:
         if len(self.backbone_names) != 2 or not set(self.backbone_names) <= set(TAPS):
@@ -143,10 +119,20 @@ class DCAT(ImageClassifier):
                 f"DCAT takes images of at least 32 pixels, not volumes. Received: input_shape={tuple(input_shape)}"
             )
 
-    def _branches(self, x: Any, normalization: Any) -> dict[str, list[Any]]:
+    def image(self, input_shape: Sequence[int]) -> tuple[Any, Any]:
+        """Returns the symbolic image, and the same in three channels: each network has a normalisation of its own."""
+        return image_input(input_shape, "none", rgb=True)
+
+    def graph(self, x: Any, num_classes: int) -> tuple[Any, dict[str, ExplainPoint], list[keras.layers.Layer]]:
+        """Returns logits, explain points and dropout layers; see `Architecture.graph`."""
+        features, points = self._features(self._branches(x))
+        logits, stochastic = self._head(features, num_classes)
+        return logits, points, stochastic
+
+    def _branches(self, x: Any) -> dict[str, list[Any]]:
         """Returns the maps of both levels of both networks."""
-        seen = [normalize(x, normalization)]
-        if self.second_normalization in (None, normalization):
+        seen = [normalize(x, self.normalization)]
+        if self.second_normalization in (None, self.normalization):
             seen += seen
         else:
             seen += [normalize(x, self.second_normalization, name="second_normalization")]
@@ -155,7 +141,7 @@ class DCAT(ImageClassifier):
             for branch, name, image in zip(BRANCHES, self.backbone_names, seen, strict=True)
         }
 
-    def _graph(self, branches: dict[str, list[Any]]) -> tuple[Any, dict[str, ExplainPoint]]:
+    def _features(self, branches: dict[str, list[Any]]) -> tuple[Any, dict[str, ExplainPoint]]:
         """Returns the features and the explain points."""
         setting = Fusion(self.units, self.heads, self.keys, self.gate, self.fusion, self.reduction)
         fused, points = {}, {}

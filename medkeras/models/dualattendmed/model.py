@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -10,8 +10,8 @@ from keras import ops
 
 from medkeras.errors import InputError
 from medkeras.layers import BilinearAttentionPooling, ChannelAttention
+from medkeras.models.architecture import Architecture, Common
 from medkeras.models.backbones import check_resnet, load_pretrained, resnet, resnet_stride
-from medkeras.models.base import ImageClassifier, image_input
 from medkeras.models.dualattendmed import convert
 from medkeras.models.dualattendmed.layers import CounterfactualAttention
 from medkeras.models.explain_points import ExplainPoint, Grid
@@ -20,7 +20,7 @@ ATTENTION_ACTIVATIONS = ("relu", None)
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class DualAttendMed(ImageClassifier):
+class DualAttendMed(Architecture):
     """Classifies an image by what a number of learned attention maps pool from a residual network's features.
 
     Channel attention reweights the features of the backbone; a 1x1 convolution makes the attention maps from them;
@@ -30,10 +30,6 @@ class DualAttendMed(ImageClassifier):
 
     Args:
         input_shape: `(height, width, channels)`; a grey image is repeated to three channels.
-        num_classes: Number of classes, or of labels.
-        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
-        class_names: One name per class.
-        normalization: `"imagenet"`, `"half"`, `"none"` or `(mean, std)`; of the [0, 1] image.
         backbone: One of `medkeras.models.backbones.RESNETS`; random weights until `load_backbone`.
         last_stride: Stride of the backbone's last stage: 1 doubles the rows and columns of the maps, 2 is the
             plain network.
@@ -48,13 +44,8 @@ class DualAttendMed(ImageClassifier):
         dropout: Rate on the pooled feature, in [0, 1); 0 as published.
         as_published: Builds the published maps, weight for weight: `attention_activation` is None, whatever is
             given.
-        name: Name of the model.
-
-    Input shape:
-        `(batch, *input_shape)`, float in [0, 1].
-
-    Output shape:
-        `(batch, num_classes)`, logits.
+        **common: What every architecture takes: `num_classes`, `task`, `class_names`, `normalization`, `name`; see
+            `medkeras.models.architecture.Architecture`.
 
     Raises:
         ModuleNotFoundError: If keras-hub is not installed.
@@ -72,14 +63,12 @@ class DualAttendMed(ImageClassifier):
         ['attention', 'attention_maps', 'backbone', 'features']
     """
 
+    default_normalization = "imagenet"
+
     def __init__(
         self,
         input_shape: Sequence[int],
         *,
-        num_classes: int,
-        task: str | None = None,
-        class_names: Sequence[str] | None = None,
-        normalization: Any = "imagenet",
         backbone: str = "resnet152",
         last_stride: int = 1,
         attention_maps: int = 32,
@@ -90,30 +79,14 @@ class DualAttendMed(ImageClassifier):
         scale: float = 100.0,
         dropout: float = 0.0,
         as_published: bool = False,
-        name: str = "dualattendmed",
+        **common: Unpack[Common],
     ) -> None:
         self.backbone_name, self.last_stride, self.attention_maps = backbone, last_stride, attention_maps
         self.reduction, self.pooling, self.epsilon = reduction, pooling, epsilon
         self.attention_activation = None if as_published else attention_activation
         self.scale, self.dropout, self.as_published = scale, dropout, as_published
         self._check(input_shape)
-        image, x = image_input(input_shape, normalization, rgb=True)
-        seen = self._look(x)
-        head, stochastic = self._head(num_classes)
-        logits = head(seen["feature"])
-        super().__init__(
-            inputs=image,
-            logits=logits,
-            image_shape=input_shape,
-            num_classes=num_classes,
-            task=task,
-            class_names=class_names,
-            normalization=normalization,
-            explain_points=_points(seen, resnet_stride(backbone, last_stride=last_stride)),
-            stochastic=stochastic,
-            name=name,
-        )
-        self._seen = seen
+        super().__init__(input_shape, **common)
 
     def _check(self, input_shape: Sequence[int]) -> None:
         check_resnet(self.backbone_name)
@@ -138,6 +111,13 @@ class DualAttendMed(ImageClassifier):
                 f"An image must be larger than one cell of the attention maps, {cell} pixels. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
+
+    def graph(self, x: Any, num_classes: int) -> tuple[Any, dict[str, ExplainPoint], list[keras.layers.Layer]]:
+        """Returns logits, explain points and dropout layers; see `Architecture.graph`."""
+        self._seen = self._look(x)
+        head, stochastic = self._head(num_classes)
+        points = _points(self._seen, resnet_stride(self.backbone_name, last_stride=self.last_stride))
+        return head(self._seen["feature"]), points, stochastic
 
     def _look(self, x: Any) -> dict[str, Any]:
         """Returns the features, the attention maps and the pooled feature."""

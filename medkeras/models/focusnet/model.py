@@ -1,14 +1,14 @@
 """FocusNet: three pathways, a few fixations chosen by the network, and a state that predicts what it will see."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 from keras import ops
 
 from medkeras.errors import InputError
 from medkeras.layers import Glimpse, global_average
-from medkeras.models.base import ImageClassifier, image_input
+from medkeras.models.architecture import Architecture, Common
 from medkeras.models.explain_points import ExplainPoint, Grid, Positions
 from medkeras.models.focusnet import convert, published
 from medkeras.models.focusnet.pathways import PATHWAYS, PathwayBlock, pathway_stages
@@ -19,7 +19,7 @@ COMPATS = (None, "repaired")
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class FocusNet(ImageClassifier):
+class FocusNet(Architecture):
     """Classifies an image or a volume from a whole view and a few glimpses at places that it chooses itself.
 
     The whole image passes the magno, parvo and konio pathways. From their features and the state, a priority map
@@ -29,10 +29,6 @@ class FocusNet(ImageClassifier):
 
     Args:
         input_shape: `(height, width, channels)` or `(depth, height, width, channels)`.
-        num_classes: Number of classes, or of labels.
-        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
-        class_names: One name per class.
-        normalization: `"half"`, `"imagenet"`, `"none"` or `(mean, std)`; of the [0, 1] image.
         channels: Filters of each pathway's first stage, even; 16 by default, and with `compat` the published
             24 in 2D and 16 in 3D.
         depth: Stages of each pathway; each halves the image and, after the first, doubles the channels.
@@ -45,13 +41,8 @@ class FocusNet(ImageClassifier):
         dropout: Rate in front of the classifier's last layer, in [0, 1).
         compat: `"repaired"` builds the published model with the repairs that make it run, weight for weight;
             then only `channels`, `saccades`, `units` and `suppression` apply.
-        name: Name of the model.
-
-    Input shape:
-        `(batch, *input_shape)`, float in [0, 1].
-
-    Output shape:
-        `(batch, num_classes)`, logits.
+        **common: What every architecture takes: `num_classes`, `task`, `class_names`, `normalization`, `name`; see
+            `medkeras.models.architecture.Architecture`.
 
     Raises:
         ValueError: If an argument is out of range, or the image is too small for `depth`.
@@ -68,14 +59,12 @@ class FocusNet(ImageClassifier):
         ['features', 'fixations', 'konio', 'magno', 'parvo', 'priority']
     """
 
+    takes_rgb = False
+
     def __init__(
         self,
         input_shape: Sequence[int],
         *,
-        num_classes: int,
-        task: str | None = None,
-        class_names: Sequence[str] | None = None,
-        normalization: Any = "half",
         channels: int | None = None,
         depth: int = 3,
         saccades: int = 2,
@@ -86,7 +75,7 @@ class FocusNet(ImageClassifier):
         suppression: float = 0.3,
         dropout: float = 0.2,
         compat: str | None = None,
-        name: str = "focusnet",
+        **common: Unpack[Common],
     ) -> None:
         if channels is None:
             channels = published.CHANNELS.get(len(input_shape) - 1, 16) if compat else 16
@@ -94,22 +83,7 @@ class FocusNet(ImageClassifier):
         self.units, self.integration, self.prediction_weight = units, integration, prediction_weight
         self.suppression, self.dropout, self.compat = suppression, dropout, compat
         self._check(input_shape)
-        image, x = image_input(input_shape, normalization)
-        build = self._published_graph if compat else self._graph
-        state, points = build(x)
-        logits, stochastic = self._classify(state, num_classes)
-        super().__init__(
-            inputs=image,
-            logits=logits,
-            image_shape=input_shape,
-            num_classes=num_classes,
-            task=task,
-            class_names=class_names,
-            normalization=normalization,
-            explain_points=points,
-            stochastic=stochastic,
-            name=name,
-        )
+        super().__init__(input_shape, **common)
 
     def _check(self, input_shape: Sequence[int]) -> None:
         rules = (
@@ -132,7 +106,13 @@ class FocusNet(ImageClassifier):
                 f"Received: input_shape={tuple(input_shape)}, depth={self.depth}"
             )
 
-    def _graph(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
+    def graph(self, x: Any, num_classes: int) -> tuple[Any, dict[str, ExplainPoint], list[keras.layers.Layer]]:
+        """Returns logits, explain points and dropout layers; see `Architecture.graph`."""
+        state, points = self._published_graph(x) if self.compat else self._look(x)
+        logits, stochastic = self._classify(state, num_classes)
+        return logits, points, stochastic
+
+    def _look(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
         block = PathwayBlock(pathway_stages(self.channels, self.depth), views=2, name="pathways")
         priority_map = PriorityMap(name="priority")
         glimpse = Glimpse(self.extent, name="glimpse")

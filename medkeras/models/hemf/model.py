@@ -1,14 +1,14 @@
 """HEMF: two pyramids, one local and one global, fused stage by stage."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
 
 from medkeras.errors import InputError
 from medkeras.layers import global_average, retention_map
-from medkeras.models.base import ImageClassifier, image_input
+from medkeras.models.architecture import Architecture, Common
 from medkeras.models.explain_points import ExplainPoint, Grid
 from medkeras.models.hemf import convert
 from medkeras.models.hemf.fusion import Fusion, fuse
@@ -31,7 +31,7 @@ RATES = ("local_drop_path", "global_drop_path", "fusion_drop_path", "dropout")
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class HEMF(ImageClassifier):
+class HEMF(Architecture):
     """Classifies an image by what is seen near each place and what is seen from far, merged at four sizes.
 
     The local branch (ELF) is convolutional; the global branch (EGF) attends along rows and columns, with a decay by
@@ -43,10 +43,6 @@ class HEMF(ImageClassifier):
     Args:
         input_shape: `(height, width, channels)`, edges multiples of 32 pixels, not necessarily equal; a grey image
             is repeated to three channels.
-        num_classes: Number of classes, or of labels.
-        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`.
-        class_names: One name per class.
-        normalization: `"half"`, `"imagenet"`, `"none"` or `(mean, std)`; of the [0, 1] image.
         widths: Channels of the four stages, multiples of twice `heads`, at least four per head.
         local_depths: ELF blocks of the four stages.
         global_depths: EGF layers of the four stages.
@@ -65,13 +61,8 @@ class HEMF(ImageClassifier):
         global_drop_path: The same for the EGF layers; not in the published code.
         fusion_drop_path: Drop path of SIRMLP in each fusion block, in [0, 1).
         dropout: Rate in front of the classifier, in [0, 1); 0 as published.
-        name: Name of the model.
-
-    Input shape:
-        `(batch, *input_shape)`, float in [0, 1].
-
-    Output shape:
-        `(batch, num_classes)`, logits.
+        **common: What every architecture takes: `num_classes`, `task`, `class_names`, `normalization`, `name`; see
+            `medkeras.models.architecture.Architecture`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -93,10 +84,6 @@ class HEMF(ImageClassifier):
         self,
         input_shape: Sequence[int],
         *,
-        num_classes: int,
-        task: str | None = None,
-        class_names: Sequence[str] | None = None,
-        normalization: Any = "half",
         widths: Sequence[int] = (96, 192, 384, 768),
         local_depths: Sequence[int] = (4, 4, 4, 4),
         global_depths: Sequence[int] = (3, 3, 3, 3),
@@ -112,7 +99,7 @@ class HEMF(ImageClassifier):
         global_drop_path: float = 0.0,
         fusion_drop_path: float = 0.0,
         dropout: float = 0.0,
-        name: str = "hemf",
+        **common: Unpack[Common],
     ) -> None:
         self.widths, self.local_depths, self.global_depths = tuple(widths), tuple(local_depths), tuple(global_depths)
         self.heads, self.memory, self.setting = heads, memory, setting
@@ -121,21 +108,7 @@ class HEMF(ImageClassifier):
         self.local_drop_path, self.global_drop_path = local_drop_path, global_drop_path
         self.fusion_drop_path, self.dropout = fusion_drop_path, dropout
         self._check(input_shape)
-        image, x = image_input(input_shape, normalization, rgb=True)
-        features, points = self._graph(x)
-        logits, stochastic = classify(features, num_classes, self.dropout)
-        super().__init__(
-            inputs=image,
-            logits=logits,
-            image_shape=input_shape,
-            num_classes=num_classes,
-            task=task,
-            class_names=class_names,
-            normalization=normalization,
-            explain_points=points,
-            stochastic=stochastic,
-            name=name,
-        )
+        super().__init__(input_shape, **common)
 
     def _check(self, input_shape: Sequence[int]) -> None:
         check_image(input_shape)
@@ -158,7 +131,13 @@ class HEMF(ImageClassifier):
                 f"Received: widths={self.widths}, heads={self.heads}"
             )
 
-    def _graph(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
+    def graph(self, x: Any, num_classes: int) -> tuple[Any, dict[str, ExplainPoint], list[keras.layers.Layer]]:
+        """Returns logits, explain points and dropout layers; see `Architecture.graph`."""
+        features, points = self._features(x)
+        logits, stochastic = classify(features, num_classes, self.dropout)
+        return logits, points, stochastic
+
+    def _features(self, x: Any) -> tuple[Any, dict[str, ExplainPoint]]:
         """Returns the features and the explain points."""
         has = SETTINGS[self.setting]
         stages, points = {}, {}

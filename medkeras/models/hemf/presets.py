@@ -1,11 +1,11 @@
 """HEMF's presets."""
 
-from medkeras.models.hemf.model import HEMF
 from medkeras.models.registry import Preset
 
+MODEL = "medkeras.models.hemf.model:HEMF"
 PRESETS = {
     "hemf": Preset(
-        HEMF,
+        MODEL,
         "HEMF at its published size",
         (224, 224, 3),
         {
@@ -17,7 +17,7 @@ PRESETS = {
         },
     ),
     "hemf_small": Preset(
-        HEMF,
+        MODEL,
         "HEMF with half the widths and depths, for a few thousand images",
         (224, 224, 3),
         {
@@ -29,7 +29,7 @@ PRESETS = {
         },
     ),
     "hemf_tiny": Preset(
-        HEMF,
+        MODEL,
         "HEMF for tests and small machines: 32 to 128 pixels",
         (64, 64, 3),
         {

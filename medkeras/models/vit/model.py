@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from keras import ops
 from medkeras import checkpoints
 from medkeras.errors import InputError
 from medkeras.layers import TokenPositions
-from medkeras.models.base import ImageClassifier, image_input
+from medkeras.models.architecture import Architecture, Common
 from medkeras.models.explain_points import ExplainPoint, Tokens
 from medkeras.models.vit import convert
 from medkeras.models.vit.block import Block, layer_norm
@@ -21,7 +21,7 @@ SIZES = ("patch", "units", "depth", "heads", "hidden")
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class ViT(ImageClassifier):
+class ViT(Architecture):
     """Classifies an image by attention between its patches, and shows what it looks at.
 
     Each patch becomes a token; a class token is put before them and learned positions are added; `depth` blocks of
@@ -32,24 +32,14 @@ class ViT(ImageClassifier):
     Args:
         input_shape: `(height, width, channels)`, edges of at least `patch` pixels; a grey image is repeated to three
             channels.
-        num_classes: Number of classes, or of labels.
-        task: One of `medkeras.tasks.TASKS`; by default `binary` for two classes, else `multiclass`; the published
-            chest-radiograph pipeline is `multilabel`.
-        class_names: One name per class.
-        normalization: `"half"`, `"imagenet"`, `"none"` or `(mean, std)`; of the [0, 1] image.
         patch: Edge of a patch in pixels.
         units: Channels of a token; a multiple of `heads`.
         depth: Number of blocks.
         heads: Heads of the attention.
         hidden: Units of the dense part of a block.
         dropout: Rate in front of the classifier, in [0, 1).
-        name: Name of the model.
-
-    Input shape:
-        `(batch, *input_shape)`, float in [0, 1].
-
-    Output shape:
-        `(batch, num_classes)`, logits.
+        **common: What every architecture takes: `num_classes`, `task`, `class_names`, `normalization`, `name`; see
+            `medkeras.models.architecture.Architecture`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -68,43 +58,19 @@ class ViT(ImageClassifier):
         self,
         input_shape: Sequence[int],
         *,
-        num_classes: int,
-        task: str | None = None,
-        class_names: Sequence[str] | None = None,
-        normalization: Any = "half",
         patch: int = 16,
         units: int = 768,
         depth: int = 12,
         heads: int = 12,
         hidden: int = 3072,
         dropout: float = 0.0,
-        name: str = "vit",
+        **common: Unpack[Common],
     ) -> None:
         self.patch, self.units, self.depth, self.heads, self.hidden = patch, units, depth, heads, hidden
         self.dropout = dropout
         self._check(input_shape)
         self.grid = tuple(-(-edge // patch) for edge in input_shape[:2])
-        image, x = image_input(input_shape, normalization, rgb=True)
-        tokens = [self._embed(x)]
-        blocks = [Block(units, heads=heads, hidden=hidden, name=f"block_{i + 1}") for i in range(depth)]
-        seen = []
-        for block in blocks:
-            seen.append(block(tokens[-1]))
-            tokens.append(seen[-1].tokens)
-        logits, stochastic = self._head(tokens[-1], num_classes)
-        super().__init__(
-            inputs=image,
-            logits=logits,
-            image_shape=input_shape,
-            num_classes=num_classes,
-            task=task,
-            class_names=class_names,
-            normalization=normalization,
-            explain_points=self._points(tokens, seen),
-            stochastic=stochastic,
-            name=name,
-        )
-        self._blocks, self._attentions = tuple(blocks), tuple(block.maps for block in seen)
+        super().__init__(input_shape, **common)
 
     def _check(self, input_shape: Sequence[int]) -> None:
         rules = [(name, getattr(self, name) >= 1, "be at least 1") for name in SIZES]
@@ -117,6 +83,18 @@ class ViT(ImageClassifier):
                 f"ViT takes images of at least one patch, {self.patch} pixels, not volumes. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
+
+    def graph(self, x: Any, num_classes: int) -> tuple[Any, dict[str, ExplainPoint], list[keras.layers.Layer]]:
+        """Returns logits, explain points and dropout layers; see `Architecture.graph`."""
+        names = [f"block_{i}" for i in range(1, self.depth + 1)]
+        self._blocks = tuple(Block(self.units, heads=self.heads, hidden=self.hidden, name=name) for name in names)
+        tokens, seen = [self._embed(x)], []
+        for block in self._blocks:
+            seen.append(block(tokens[-1]))
+            tokens.append(seen[-1].tokens)
+        self._attentions = tuple(block.maps for block in seen)
+        logits, stochastic = self._head(tokens[-1], num_classes)
+        return logits, self._points(tokens, seen), stochastic
 
     def _embed(self, x: Any) -> Any:
         """Returns the class token and the patches, each with its position."""
@@ -218,7 +196,7 @@ class ViT(ImageClassifier):
             >>> model.load_official({"cls_token": np.zeros((1, 1, 4))})
             Traceback (most recent call last):
             ...
-            ValueError: The checkpoint lacks 23 tensors, the first being vit.embeddings.position_embeddings.
+            medkeras.InputError: The checkpoint lacks 23 tensors, the first being vit.embeddings.position_embeddings.
         """
         return checkpoints.load(self, read_official(source), skip_head=skip_head)
 

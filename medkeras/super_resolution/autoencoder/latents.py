@@ -103,7 +103,7 @@ def check_images(images: Any, multiple: int) -> np.ndarray:
         >>> check_images(np.zeros((2, 8, 6, 1)), 4)
         Traceback (most recent call last):
         ...
-        ValueError: `images` must be (n, height, width, channels), ... multiples of 4. Received: shape=(2, 8, 6, 1)
+        medkeras.InputError: `images` must be (n, height, width, channels), ... of 4. Received: shape=(2, 8, 6, 1)
     """
     images = np.asarray(images)
     if images.ndim != 4 or not images.size or any(n % multiple for n in images.shape[1:3]):

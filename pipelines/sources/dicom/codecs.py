@@ -30,7 +30,7 @@ def check_codestream(stream: bytes, rows: int, columns: int, samples: int) -> No
     Example:
         >>> check_codestream(b"no image", 8, 8, 1)
         Traceback (most recent call last):
-        ValueError: the compressed pixels have no JPEG or JPEG 2000 header
+        medkeras.InputError: the compressed pixels have no JPEG or JPEG 2000 header
     """
     found = codestream_shape(stream)
     if found is None:

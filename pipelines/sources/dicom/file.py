@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 MAX_INFLATED = 2**30  # Bytes.
 DEFLATED = "1.2.840.10008.1.2.1.99"
-NAMED = re.compile(r"\.(dcm|dicom|ima)$", re.IGNORECASE)
-UNNAMED = re.compile(r"^[^.]+$|\.\d+$")  # File names are often UIDs, which end in a number.
 QUOTED = re.compile(r"""b?['"].*['"]""")
 # What pydicom and the decoders raise on damaged files, beside ValueError and OSError.
 FOREIGN_ERRORS = (
@@ -110,23 +108,6 @@ def _check_inflated(path: str | os.PathLike) -> None:
                 break
     if inflated > MAX_INFLATED:
         raise InputError(f"a deflated file may inflate to {MAX_INFLATED} bytes at most, this one exceeds it")
-
-
-def is_dicom(path: str | os.PathLike) -> bool:
-    """Says whether a file is DICOM: by its suffix, or by its content where it has none or a number.
-
-    Example:
-        >>> is_dicom("a/B.DCM"), is_dicom("notes.txt")
-        (True, False)
-    """
-    name = os.path.basename(path)
-    if NAMED.search(name):
-        return True
-    try:
-        with open(path if UNNAMED.search(name) else os.devnull, "rb") as file:
-            return file.read(132).endswith(b"DICM")
-    except OSError:
-        return False
 
 
 def value(dataset: "Dataset", keyword: str) -> Any:

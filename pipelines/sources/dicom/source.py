@@ -10,9 +10,9 @@ import pandas as pd
 
 from medkeras.errors import InputError
 from medkeras.tasks import default_task
+from pipelines.images.names import is_dicom
 from pipelines.images.records import Records
 from pipelines.sources.class_folders import class_folders, patients_in
-from pipelines.sources.dicom.file import is_dicom
 from pipelines.sources.dicom.header import IDENTIFIERS, Header, read_header
 from pipelines.sources.dicom.image import Window, check_window, read_dicom
 from pipelines.sources.dicom.pixels import MAX_PIXELS

@@ -11,7 +11,6 @@ from pipelines.sources.volume.grid import MAX_VOXELS, Grid, Volume, check_size, 
 from pipelines.sources.volume.nifti import nifti_layout
 from pipelines.sources.volume.nrrd import nrrd_layout
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr")
 HEAD = 1 << 16  # Bytes, of which a NIfTI header needs 540 when they are decompressed.
 
 

@@ -10,13 +10,14 @@ import pandas as pd
 
 from medkeras.errors import InputError
 from medkeras.tasks import default_task
+from pipelines.images.names import VOLUME_SUFFIXES, is_volume
 from pipelines.images.records import Records
 from pipelines.sources.class_folders import class_folders, patients_in
 from pipelines.sources.images import file_fingerprint, file_records, files_below
 from pipelines.sources.table.csv_text import read_csv
 from pipelines.sources.table.paths import paths_of
 from pipelines.sources.table.source import open_table
-from pipelines.sources.volume.file import VOLUME_SUFFIXES, read_volume_header
+from pipelines.sources.volume.file import read_volume_header
 from pipelines.sources.volume.grey import PERCENTILES, Window
 from pipelines.sources.volume.grid import MAX_VOXELS
 from pipelines.sources.volume.view import VolumeView
@@ -132,16 +133,6 @@ def open_volume(
     if centre == "mask" and mask_of is None:
         raise InputError("`centre` must be volume where there are no label volumes. Received: centre='mask'")
     return _viewed(records, view, path_of, mask_of)
-
-
-def is_volume(name: str) -> bool:
-    """Says whether a file name has the suffix of a volume, in any letter case.
-
-    Example:
-        >>> is_volume("a/B.NII.gz"), is_volume("a.gz")
-        (True, False)
-    """
-    return name.lower().endswith(VOLUME_SUFFIXES)
 
 
 def _check_unused(kind: str, options: dict) -> None:

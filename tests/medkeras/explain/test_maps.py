@@ -6,7 +6,7 @@ import pytest
 
 import medkeras
 from gradient_checks import cam_model
-from medkeras.explain import activations, class_map, evidence_map, explain, pathway_maps, resize_maps
+from medkeras.explain import activations, class_map, explain, pathway_maps, resize_maps
 from medkeras.models import ExplainPoint, Grid, ImageClassifier
 from medkeras.models.base import image_input
 
@@ -136,14 +136,14 @@ def test_the_evidence_map_finds_a_cause_that_no_mean_weight_can():
     images[0, 2:4, 2:4] = 1.0  # Both.
     images[0, 7:10, 7:10, 0] = 1.0  # One alone, and larger.
     expected = images.prod(-1)
-    np.testing.assert_allclose(evidence_map(model, images), expected, atol=1e-6)
+    np.testing.assert_allclose(class_map(model, images, method="hires_cam"), expected, atol=1e-6)
     assert class_map(model, images)[0, 8, 8] > 0
 
 
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda m: evidence_map(m, uniform(2, 6, 6, 1), target=3), "target=3"),
+        (lambda m: class_map(m, uniform(2, 6, 6, 1), method="hires_cam", target=3), "target=3"),
         (lambda m: class_map(m, uniform(2, 6, 6, 1), target=3), "target=3"),
         (lambda m: class_map(m, uniform(2, 6, 6, 1), target=[0]), r"target=\[0\]"),
         (lambda m: class_map(m, uniform(2, 6, 6, 1), target=0.5), "target=0.5"),

@@ -10,12 +10,9 @@ from linear_model import linear_model, weights_of
 from medkeras.explain import (
     attention_rollout,
     class_map,
-    evidence_map,
     explain,
     explanation_maps,
-    grad_cam_plus_plus,
     integrated_gradients,
-    layer_cam,
     methods_of,
     occlusion,
     smooth_grad,
@@ -40,16 +37,18 @@ def test_class_maps_of_a_linear_head_are_known(shape):
     places = tuple(range(1, features.ndim - 1))
     gradient = np.maximum(kernel, 0) / features[0, ..., 0].size
     shared = gradient / (2 + gradient * features.sum(axis=places, keepdims=True))
-    for method, weights in ((layer_cam, gradient), (grad_cam_plus_plus, shared)):
+    for method, weights in (("layer_cam", gradient), ("grad_cam_plus_plus", shared)):
         expected = (features * weights).sum(axis=-1)
         expected /= expected.max(axis=places, keepdims=True)
-        np.testing.assert_allclose(method(model, images, target=1), expected, atol=1e-5)
+        np.testing.assert_allclose(class_map(model, images, method=method, target=1), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("task", "contrast"), [("multiclass", 1), ("multilabel", 0)])
 def test_evidence_is_against_the_other_classes_but_not_against_other_labels(task, contrast):
     model, images = cam_model((6, 7, 2), task=task), uniform(3, 6, 7, 2)
-    np.testing.assert_allclose(evidence_map(model, images, target=1), cam(model, images, [1] * 3, contrast), atol=1e-5)
+    np.testing.assert_allclose(
+        class_map(model, images, method="hires_cam", target=1), cam(model, images, [1] * 3, contrast), atol=1e-5
+    )
 
 
 def test_integrated_gradients_share_out_the_whole_rise():

@@ -19,7 +19,7 @@ from medkeras.explain import class_map, localize
 from medkeras.export import check_builtin, compare, export_litert, export_saved_model
 from medkeras.layers import AttentionCrop
 from medkeras.models import TwoStage, two_stage
-from medkeras.models.dualattendmed import PROTOCOLS
+from medkeras.models.dualattendmed.two_stage import PROTOCOLS
 from paths import ROOT, SUPPORT
 from spot_net import SpotNet
 

@@ -218,7 +218,7 @@ def test_an_image_has_one_result_whatever_else_is_there(upscaler):
 ON_JAX = """
 import json, sys
 sys.modules["tensorflow"] = None
-sys.path.insert(0, "tests/support")
+sys.path[:0] = ["tests/support", "tests/parity"]
 import keras, ldm_files, numpy as np
 assert keras.backend.backend() == "jax"
 images = np.linspace(0, 1, 128, dtype="float32").reshape(2, 8, 8, 1)

@@ -249,7 +249,7 @@ def test_the_official_configurations_come_out_as_they_went_in():
 ON_JAX = """
 import sys
 sys.modules["tensorflow"] = None
-sys.path.insert(0, "tests/support")
+sys.path[:0] = ["tests/support", "tests/parity"]
 import keras, numpy as np
 from medkeras.super_resolution import *
 keras.utils.set_random_seed(0)

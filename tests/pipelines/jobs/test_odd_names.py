@@ -50,7 +50,7 @@ def test_a_console_and_its_bar_print_brackets(capsys):
     console.print("[/b] :cat: [bold]x[/bold]")
     with console.status("Loading [/b]"):
         pass
-    assert capsys.readouterr().out == "[/b] :cat: [bold]x[/bold]\n"
+    assert capsys.readouterr().out == "[/b] :cat: [bold]x[/bold]\nLoading [/b]\n"
     terminal = PlainConsole(width=80, force_terminal=True)
     with bar(terminal) as moving:
         moving.add_task("Looking at [/b]", total=1)

@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from pipelines.sources import KINDS, open_source, parse_source
+from pipelines.sources import KINDS, open_source, opener, parse_source
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_on_error_is_checked():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_keeps_the_signature(kind):
-    first, *options = inspect.signature(KINDS[kind]).parameters.values()
+    first, *options = inspect.signature(opener(kind)).parameters.values()
     assert first.kind is first.POSITIONAL_OR_KEYWORD
     assert all(p.kind is p.KEYWORD_ONLY for p in options) and options[0].name == "task"
