@@ -1,10 +1,9 @@
 """Enhancement: the regions that a run's model looks at, enlarged by an upscaler and put back into the images."""
 
-import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,15 +32,13 @@ from pipelines.enhancement.files import (
 from pipelines.enhancement.place import window_of
 from pipelines.images.decode import fit
 from pipelines.images.records import SPLITS, Records
+from pipelines.inference.images import BATCH, naming, of_split, open_run
 from pipelines.inference.trained_model import load_model
-from pipelines.io.output import check_folder
 from pipelines.io.run_folder import RunFolder
 from pipelines.runtime.progress import bar
 from pipelines.sources.unlabelled import open_inputs
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import load_split, open_like
-
-LOOKED_AT = 8  # Images whose maps are made at a time.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,35 +151,47 @@ def enhance_run(
         ...
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
-    console, how, folder = console or Console(quiet=True), how or Enhancement(), RunFolder(run).open()
+    console, how, folder = console or Console(quiet=True), how or Enhancement(), open_run(run, out)
     if samples < 0 or batch_size < 1:
         raise InputError(f"`samples` must be at least 0, `batch_size` 1. Received: {samples=}, {batch_size=}")
-    check_folder(out)
     with console.status("Loading the model and the upscaler"):
         model, config = load_model(folder), TrainConfig.from_run(folder)
         how = dataclasses.replace(how, map=check_map(model, how.map))
         sets = _open(config, model, inputs, data, split, source_options)
         upscaler, kind = open_upscaler(upscaler)
-    if how.rule.smallest < upscaler.smallest:
-        raise InputError(
-            f"The upscaler takes regions of {upscaler.smallest} pixels and more. Received: smallest={how.rule.smallest}"
-        )
-    settings = how.to_dict() | {
-        "model": weights_key(model),
-        "upscaler": kind,
-        "preprocess": list(config.preprocess),
-    }
-    target = RunFolder(out)
-    worker = _Worker(model, config.preprocess, upscaler, how, batch_size, target, Manifest(target, settings))
+    worker = _worker(model, config, upscaler, kind, how, batch_size, RunFolder(out))
     tables, index, left = [], [], samples
     for name, records in sets:
         names = output_names(records.table["id"].tolist(), [] if data or split else inputs)
         worker.go(records, names, left, console)
         left = max(left - len(records), 0)
         tables.append(_table(records, names, worker.manifest))
-        if data or split:
-            index.append(_labelled(records, names, name))
-    table = pd.concat(tables, ignore_index=True)
+        index += [_labelled(records, names, name)] if data or split else []
+    return _write(worker, pd.concat(tables, ignore_index=True), index, console)
+
+
+def _worker(
+    model: ImageClassifier,
+    config: TrainConfig,
+    upscaler: Upscaler,
+    kind: str,
+    how: Enhancement,
+    batch_size: int,
+    target: RunFolder,
+) -> "_Worker":
+    """Returns what enhances images into a folder that is new or was made with the same settings."""
+    if how.rule.smallest < upscaler.smallest:
+        raise InputError(
+            f"The upscaler takes regions of {upscaler.smallest} pixels and more. Received: smallest={how.rule.smallest}"
+        )
+    made_by = {"model": weights_key(model), "upscaler": kind, "preprocess": list(config.preprocess)}
+    manifest = Manifest(target, how.to_dict() | made_by)
+    return _Worker(model, config.preprocess, upscaler, how, batch_size, target, manifest)
+
+
+def _write(worker: "_Worker", table: pd.DataFrame, index: Sequence[pd.DataFrame], console: Console) -> pd.DataFrame:
+    """Writes the tables, and returns the first."""
+    target = worker.target
     target.write_text("enhanced.csv", table.to_csv(index=False))
     target.write_text("regions.csv", _boxes(table, worker.manifest).to_csv(index=False))
     if index:
@@ -228,8 +237,8 @@ class _Worker:
         """Enhances what is not done yet, a few images at a time, and draws the first."""
         with bar(console) as moving:
             row = moving.add_task(f"Enhancing {records.name}", total=len(records))
-            for start in range(0, len(records), LOOKED_AT):
-                indices = range(start, min(start + LOOKED_AT, len(records)))
+            for start in range(0, len(records), BATCH):
+                indices = range(start, min(start + BATCH, len(records)))
                 found = self._look(records, names, indices, samples)
                 moving.advance(row, len(indices) - len(found))
                 for k in range(0, len(found), self.batch_size):
@@ -243,7 +252,7 @@ class _Worker:
         """Returns the images that are not done, with their maps and regions."""
         found, seen = [], []
         for i in indices:
-            with _named(records, i):
+            with naming(records, i):
                 image = records.read(i)
                 looked = Looked(image, content_key(image), is_drawn=i < samples)
                 if self.manifest.has(names[i], looked.key):
@@ -255,11 +264,11 @@ class _Worker:
                 found.append((i, looked))
         if seen:
             # Always as many: sums in another order would make a map depend on the images beside.
-            filled = np.stack(seen + seen[-1:] * (LOOKED_AT - len(seen)))
+            filled = np.stack(seen + seen[-1:] * (BATCH - len(seen)))
             maps = iter(importance_maps(self.model, filled, name=self.how.map))
         for k, (i, looked) in enumerate(found):
             if looked.window:
-                with _named(records, i):
+                with naming(records, i):
                     values = next(maps)
                     boxes = self.how.rule.regions(values, looked.image.shape[:2], window=looked.window)
                     found[k] = i, dataclasses.replace(looked, values=values, boxes=boxes)
@@ -296,15 +305,6 @@ class _Worker:
         self.manifest.save()
 
 
-@contextlib.contextmanager
-def _named(records: Records, i: int) -> Iterator[None]:
-    """Names the image whose error it is."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise InputError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
-
-
 def _open(
     config: TrainConfig,
     model: ImageClassifier,
@@ -325,11 +325,7 @@ def _open(
         return [("", open_inputs(inputs, model=model, options=config.source_options))]
     if data is None:
         return [(name, load_split(config, name)) for name in (SPLITS if split == "all" else [split])]
-    records = open_like(config, data, **options)
-    rows = np.flatnonzero(records.table["split"] == split) if split in SPLITS else np.arange(len(records))
-    if not len(rows):
-        raise InputError(f"The source gives no images of this split. Received: {data} with {split=}")
-    return [("", records.select(rows))]
+    return [("", of_split(open_like(config, data, **options), data, split))]
 
 
 def _table(records: Records, names: Sequence[str], manifest: Manifest) -> pd.DataFrame:

@@ -96,8 +96,7 @@ def enhance_experiment(
     console, how, folder = console or Console(quiet=True), how or Enhancement(), RunFolder(run).open()
     if seeds < 1 or restored < 0:
         raise InputError(f"`seeds` must be at least 1, `restored` 0. Received: {seeds=}, {restored=}")
-    target = RunFolder(check_folder(out))
-    config = TrainConfig.from_run(folder)
+    target, config = RunFolder(check_folder(out)), TrainConfig.from_run(folder)
     if how.keep_scale and config.image_size is None:
         raise InputError("All arms have images of one size. Received: keep_scale=True of a run without image_size")
     upscaler, _ = open_upscaler(upscaler)
@@ -105,32 +104,48 @@ def enhance_experiment(
         console.rule(arm)
         options = {"split": "all", "batch_size": batch_size, "samples": samples}
         enhance_run(run, out=target / arm, upscaler=kind, how=how, console=console, **options)
-    test = load_split(config, "test")
-    arms = {arm: arm_changes(arm, config, target, test) for arm in (ORIGINAL, ENHANCED, CONTROL)}
-    budget = {"epochs": epochs or config.epochs}
-    answers = {arm: [] for arm in arms}
-    for seed in range(config.seed, config.seed + seeds):
-        for arm, changed in arms.items():
-            own = {"run": str(target / f"runs/{arm}_{seed}"), "seed": seed}
-            answers[arm].append(_train(dataclasses.replace(config, **changed, **budget, **own), test, console))
-    plain = load_split(dataclasses.replace(config, preprocess=()), "test")
-    report = {
-        "data": config.data,
-        "model": config.model,
-        "seeds": [config.seed + k for k in range(seeds)],
-        "epochs": epochs or config.epochs,
-        "enhancement": how.to_dict(),
-        "images": len(test),
-        "patients": int(test.table["patient"].nunique()),
-        **measure_arms(test, {arm: np.stack(found, axis=1) for arm, found in answers.items()}, seed=config.seed),
-        "restoration": _restored(plain, upscaler, how, restored),
-        "self_similarity": None if how.keep_scale else {a: _alike(plain, target / a) for a in (ENHANCED, CONTROL)},
-        "notes": NOTES,
-    }
+    config = dataclasses.replace(config, epochs=epochs or config.epochs)
+    chosen = range(config.seed, config.seed + seeds)
+    report = _train_arms(config, target, chosen, console) | {"enhancement": how.to_dict(), "notes": NOTES}
+    report |= _restoration(config, target, upscaler, how, restored, console)
     target.write_json("experiment.json", report)
     save_figure(differences_figure(report), target / "figures/differences.png")
     _print(console, report, target)
     return report
+
+
+def _train_arms(config: TrainConfig, target: RunFolder, seeds: Sequence[int], console: Console) -> dict[str, Any]:
+    """Trains every arm with every seed, and returns what differs on test."""
+    test = load_split(config, "test")
+    arms = {arm: arm_changes(arm, config, target, test) for arm in (ORIGINAL, ENHANCED, CONTROL)}
+    answers = {arm: [] for arm in arms}
+    for seed in seeds:
+        for arm, changed in arms.items():
+            own = {"run": str(target / f"runs/{arm}_{seed}"), "seed": seed}
+            answers[arm].append(_train(dataclasses.replace(config, **changed, **own), test, console))
+    with console.status("Measuring"):
+        measured = measure_arms(test, {arm: np.stack(a, axis=1) for arm, a in answers.items()}, seed=config.seed)
+    return {
+        "data": config.data,
+        "model": config.model,
+        "seeds": list(seeds),
+        "epochs": config.epochs,
+        "images": len(test),
+        "patients": int(test.table["patient"].nunique()),
+        **measured,
+    }
+
+
+def _restoration(
+    config: TrainConfig, target: RunFolder, upscaler: Upscaler, how: Enhancement, count: int, console: Console
+) -> dict[str, Any]:
+    """Returns how well the upscaler restores test images, and how little it changed them."""
+    plain = load_split(dataclasses.replace(config, preprocess=()), "test")
+    with console.status("Measuring the restoration"):
+        return {
+            "restoration": _restored(plain, upscaler, how, count),
+            "self_similarity": None if how.keep_scale else {a: _alike(plain, target / a) for a in (ENHANCED, CONTROL)},
+        }
 
 
 def arm_changes(arm: str, config: TrainConfig, target: RunFolder, test: Records) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Evaluation: how good a run is on images it has not seen, at the threshold that validation froze."""
 
+import dataclasses
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -11,19 +13,18 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from medkeras.errors import InputError
 from medkeras.evaluation import Interval, evaluate, worst_errors
-from medkeras.models import ImageClassifier
 from medkeras.tasks import is_multilabel
 from pipelines.evaluation import curves as figures
 from pipelines.evaluation import interval_figures
 from pipelines.evaluation import uncertainty_figures as sureness_figures
 from pipelines.evaluation.gallery import least_sure
 from pipelines.evaluation.intervals import class_intervals, net_benefit, overall_intervals
-from pipelines.evaluation.one_vs_rest import Event, events
+from pipelines.evaluation.one_vs_rest import events
 from pipelines.evaluation.subgroups import say_what_stands_out, stands_out, subgroup_columns, subgroup_table
 from pipelines.images.records import SPLITS, Records
 from pipelines.inference.answers import Answers, Sampling
+from pipelines.inference.images import open_images
 from pipelines.inference.trained_model import Trained, decisions, digest, load_trained
 from pipelines.inference.uncertainty import (
     max_softmax_uncertainty,
@@ -37,7 +38,6 @@ from pipelines.io.figure_files import save_figure
 from pipelines.io.run_folder import RunFolder
 from pipelines.splits.by_patient import label_names
 from pipelines.training.config import TrainConfig
-from pipelines.training.data import load_split, open_like
 
 SAID = ("auc", "average_precision", "accuracy")
 WORST = 100  # Errors that are listed.
@@ -106,44 +106,19 @@ def evaluate_run(
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     console, folder = console or Console(quiet=True), RunFolder(run).open()
-    if split not in (None, *SPLITS):
-        raise InputError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     sampling = Sampling(uncertainty, samples, tuple(map(str, members)))
     with console.status("Loading the model and the data"):
-        trained = load_trained(folder, protocol=two_stage, sampling=sampling)
-        config = TrainConfig.from_run(folder)
-        if data is None:
-            split = split or "test"
-            records = load_split(config, split)
-        else:
-            records = _other_records(config, data, split, source_options)
-    check_classes(records, trained.model)
+        trained, config = load_trained(folder, protocol=two_stage, sampling=sampling), TrainConfig.from_run(folder)
+        records = open_images(config, trained.model, data=data, split=split, **source_options)
     columns, history = subgroup_columns(records, subgroups), _history(folder)
-    answers = trained.answer(records, seed=seed, console=console)
+    found = _Evaluated(records, trained.answer(records, seed=seed, console=console), trained)
     with console.status("Measuring"):
-        asked = _events(records, answers, trained)
-        metrics = _measure(records, answers, trained, asked, seed)
-        tables = {"errors": _errors(records, answers, trained), "decision_curve": net_benefit(asked)}
-        if columns:
-            tables["subgroups"] = subgroup_table(records, asked, columns)
-            metrics["subgroups"] = {"columns": list(subgroups), "stands_out": stands_out(tables["subgroups"])}
-    metrics |= {"data": data or config.data, "split": split or "all", "two_stage": two_stage}
-    metrics["uncertainty"] = sampling.to_dict() | {"seed": seed}
-    if sampling.members:
-        metrics["uncertainty"]["digest"] = digest(sampling.members).removeprefix("_")
-    is_main = data is None and split == "test" and two_stage is None
-    target = folder if is_main else RunFolder(folder / "evaluations" / _name(records, data, split, two_stage))
-    target.write_json("metrics.json", metrics)
-    predictions = _predictions(records, answers, trained).assign(split=metrics["split"])
-    for name, table in {"predictions": predictions, **tables}.items():
-        target.write_text(f"{name}.csv", table.to_csv(index=False))
-    for stale in [] if columns else [target / "subgroups.csv", *(target / "figures").glob("subgroups*.png")]:
-        stale.unlink(missing_ok=True)  # Of an earlier call, perhaps of an older model.
-    drawn = _figures(records, answers, trained, metrics) | _interval_figures(tables, metrics)
-    for name, figure in drawn.items():
-        save_figure(figure, target / f"figures/{name}.png")
-    if history is not None:
-        save_figure(figures.history_figure(history), target / "figures/history.png")
+        metrics, tables = found.measured(columns, subgroups, seed)
+    split = split or ("test" if data is None else "all")
+    metrics |= {"data": data or config.data, "split": split, "two_stage": two_stage, **_sampled(sampling, seed)}
+    target = _target(folder, records, data, split, two_stage)
+    with console.status("Drawing"):
+        _write(target, found, metrics, tables, history)
     _print(console, metrics, tables, target)
     return metrics
 
@@ -154,78 +129,130 @@ def _history(run: RunFolder) -> pd.DataFrame | None:
     return read_table(path, columns=("epoch", "loss"), numbers=True) if path.is_file() else None
 
 
-def _other_records(config: TrainConfig, data: str, split: str | None, options: dict[str, Any]) -> Records:
-    records = open_like(config, data, **options)
-    if split is None:
-        return records
-    rows = np.flatnonzero(records.table["split"] == split)
-    if not len(rows):
-        raise InputError(f"The source gives no images of this split. Received: {data} with split={split!r}")
-    return records.select(rows)
+def _sampled(sampling: Sampling, seed: int) -> dict[str, Any]:
+    """Returns how was sampled, with what tells an ensemble from others."""
+    found = sampling.to_dict() | {"seed": seed}
+    if sampling.members:
+        found["digest"] = digest(sampling.members).removeprefix("_")
+    return {"uncertainty": found}
 
 
-def check_classes(records: Records, model: ImageClassifier) -> None:
-    """Checks that records have a model's classes.
-
-    Raises:
-        ValueError: If they do not.
-    """
-    if is_multilabel(records.task) != is_multilabel(model.task) or records.class_names != model.class_names:
-        raise InputError(
-            f"The data must have the model's classes, {', '.join(model.class_names)} ({model.task}). "
-            f"Received: {records.name} with {', '.join(records.class_names)} ({records.task})"
-        )
+def _target(run: RunFolder, records: Records, data: str | None, split: str, two_stage: str | None) -> RunFolder:
+    """Returns where the results go: those of the run's own test split to the run itself."""
+    if data is None and split == "test" and two_stage is None:
+        return run
+    parts = [two_stage and f"two_stage_{two_stage}", records.name if data else None, split if split in SPLITS else None]
+    return RunFolder(run / "evaluations" / re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)))
 
 
-def _events(records: Records, answers: Answers, trained: Trained) -> list[Event]:
-    probabilities, model = answers.probabilities, trained.model
-    decided = np.asarray(trained.point.apply(probabilities))
-    return events(records.labels, probabilities, decided, task=model.task, class_names=model.class_names)
+@dataclasses.dataclass(frozen=True)
+class _Evaluated:
+    """What a run answered for the images of an evaluation."""
 
+    records: Records
+    answers: Answers
+    trained: Trained
 
-def _measure(records: Records, answers: Answers, trained: Trained, asked: Sequence[Event], seed: int) -> dict[str, Any]:
-    model, probabilities = trained.model, answers.probabilities
-    patients = records.table["patient"].to_numpy()
-    metrics = evaluate(
-        records.labels,
-        probabilities,
-        task=model.task,
-        class_names=model.class_names,
-        operating_point=trained.point,
-    )
-    return metrics | {
-        "intervals": overall_intervals(records.labels, probabilities, task=model.task, patients=patients, seed=seed),
-        "class_intervals": class_intervals(asked, patients=patients, seed=seed),
-        "patients": len(np.unique(patients)),
-        "calibration": measure_sureness(records.labels, answers, trained, groups=patients, seed=seed),
-    }
+    @property
+    def about(self) -> dict[str, Any]:
+        """The task and its classes."""
+        return {"task": self.trained.model.task, "class_names": self.trained.model.class_names}
 
+    @property
+    def patients(self) -> np.ndarray:
+        """Of each image."""
+        return self.records.table["patient"].to_numpy()
 
-def _predictions(records: Records, answers: Answers, trained: Trained) -> pd.DataFrame:
-    table = records.table[["id", "patient", "split"]].copy()
-    table["label"] = label_names(records)
-    if is_multilabel(records.task) and np.isnan(records.labels).any():
-        names = np.array(records.class_names)
-        table["unknown"] = ["|".join(names[row]) for row in np.isnan(records.labels)]
-    for name, column in zip(trained.model.class_names, answers.probabilities.T, strict=True):
-        table[f"probability_{name}"] = column
-    table["prediction"] = decisions(trained.point, answers.probabilities, trained.model)
-    return table.join(sureness_columns(answers, trained))
+    @functools.cached_property
+    def decided(self) -> np.ndarray:
+        """By the operating point: class indices, or 0 and 1 of each label."""
+        return np.asarray(self.trained.point.apply(self.answers.probabilities))
 
+    def measured(
+        self, columns: Sequence[Any], subgroups: Sequence[str], seed: int
+    ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+        """Returns the measures, and the tables beside them."""
+        labels, probabilities = self.records.labels, self.answers.probabilities
+        asked = events(labels, probabilities, self.decided, **self.about)
+        by, task = {"patients": self.patients, "seed": seed}, self.about["task"]
+        metrics = evaluate(labels, probabilities, operating_point=self.trained.point, **self.about) | {
+            "intervals": overall_intervals(labels, probabilities, task=task, **by),
+            "class_intervals": class_intervals(asked, **by),
+            "patients": len(np.unique(self.patients)),
+            "calibration": measure_sureness(labels, self.answers, self.trained, groups=self.patients, seed=seed),
+        }
+        tables = {"errors": self.errors(), "decision_curve": net_benefit(asked)}
+        if columns:
+            tables["subgroups"] = subgroup_table(self.records, asked, columns)
+            metrics["subgroups"] = {"columns": list(subgroups), "stands_out": stands_out(tables["subgroups"])}
+        return metrics, tables
 
-def _errors(records: Records, answers: Answers, trained: Trained) -> pd.DataFrame:
-    """Returns the worst errors, one row each: of several labels, each label that is decided wrongly."""
-    model, decided = trained.model, np.asarray(trained.point.apply(answers.probabilities))
-    rows, classes, given = worst_errors(records.labels, answers.probabilities, decided, task=model.task, count=WORST)
-    names = np.array(model.class_names)
-    table = records.table[["id", "patient"]].iloc[rows].reset_index(drop=True)
-    if is_multilabel(model.task):
+    def predictions(self) -> pd.DataFrame:
+        """Returns one row per image: what it is, what was answered, and how sure that is."""
+        records, trained, probabilities = self.records, self.trained, self.answers.probabilities
+        table = records.table[["id", "patient", "split"]].copy()
+        table["label"] = label_names(records)
+        if is_multilabel(records.task) and np.isnan(records.labels).any():
+            names = np.array(records.class_names)
+            table["unknown"] = ["|".join(names[row]) for row in np.isnan(records.labels)]
+        for name, column in zip(trained.model.class_names, probabilities.T, strict=True):
+            table[f"probability_{name}"] = column
+        table["prediction"] = decisions(trained.point, probabilities, trained.model)
+        return table.join(sureness_columns(self.answers, trained))
+
+    def errors(self) -> pd.DataFrame:
+        """Returns the worst errors, one row each: of several labels, each label that is decided wrongly."""
+        task, probabilities, decided = self.about["task"], self.answers.probabilities, self.decided
+        rows, classes, given = worst_errors(self.records.labels, probabilities, decided, task=task, count=WORST)
+        names = np.array(self.about["class_names"])
+        table = self.records.table[["id", "patient"]].iloc[rows].reset_index(drop=True)
         table["label"] = names[classes]
-        table["decided"] = np.where(decided[rows, classes] == 1, "present", "absent")
-    else:
-        table["label"], table["decided"] = names[classes], names[decided[rows]]
-        table["probability_decided"] = answers.probabilities[rows, decided[rows]]
-    return table.assign(probability_of_truth=given)
+        if is_multilabel(task):
+            table["decided"] = np.where(decided[rows, classes] == 1, "present", "absent")
+        else:
+            table["decided"] = names[decided[rows]]
+            table["probability_decided"] = probabilities[rows, decided[rows]]
+        return table.assign(probability_of_truth=given)
+
+    def figures(self, metrics: dict[str, Any]) -> dict[str, Figure]:
+        """Draws the curves, and the images it is least sure of."""
+        labels, answers = self.records.labels, self.answers
+        by = self.about | {"patients": self.patients}
+        drawn = {
+            "roc": figures.roc_figure(labels, answers.probabilities, **by),
+            "precision_recall": figures.precision_recall_figure(labels, answers.probabilities, **by),
+            "confusion_matrix": figures.confusion_figure(metrics),
+            "uncertain": least_sure(self.records, answers, self.trained),
+        }
+        if not np.isnan(labels).all():
+            scores = {"before": answers.raw, "after": answers.probabilities}
+            if np.array_equal(*scores.values()):
+                scores = {"not calibrated": answers.raw}
+            drawn["reliability"] = sureness_figures.reliability_figure(labels, scores, **self.about)
+            drawn["risk_coverage"] = _risk_coverage(labels, answers, self.trained)
+        return drawn
+
+
+def _write(
+    target: RunFolder,
+    found: _Evaluated,
+    metrics: dict[str, Any],
+    tables: dict[str, pd.DataFrame],
+    history: pd.DataFrame | None,
+) -> None:
+    """Writes the measures, the tables and the figures."""
+    target.write_json("metrics.json", metrics)
+    predictions = found.predictions().assign(split=metrics["split"])
+    for name, table in {"predictions": predictions, **tables}.items():
+        target.write_text(f"{name}.csv", table.to_csv(index=False))
+    if "subgroups" not in tables:
+        for stale in (target / "subgroups.csv", *(target / "figures").glob("subgroups*.png")):
+            stale.unlink(missing_ok=True)  # Of an earlier call, perhaps of an older model.
+    drawn = found.figures(metrics) | _interval_figures(tables, metrics)
+    if history is not None:
+        drawn["history"] = figures.history_figure(history)
+    for name, figure in drawn.items():
+        save_figure(figure, target / f"figures/{name}.png")
 
 
 def _interval_figures(tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> dict[str, Figure]:
@@ -238,25 +265,6 @@ def _interval_figures(tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) 
     return drawn
 
 
-def _figures(records: Records, answers: Answers, trained: Trained, metrics: dict[str, Any]) -> dict[str, Figure]:
-    labels, model = records.labels, trained.model
-    curves = {"task": model.task, "class_names": model.class_names}
-    by = curves | {"patients": records.table["patient"].to_numpy()}
-    drawn = {
-        "roc": figures.roc_figure(labels, answers.probabilities, **by),
-        "precision_recall": figures.precision_recall_figure(labels, answers.probabilities, **by),
-        "confusion_matrix": figures.confusion_figure(metrics),
-        "uncertain": least_sure(records, answers, trained),
-    }
-    if not np.isnan(labels).all():
-        scores = {"before": answers.raw, "after": answers.probabilities}
-        if np.array_equal(*scores.values()):
-            scores = {"not calibrated": answers.raw}
-        drawn["reliability"] = sureness_figures.reliability_figure(labels, scores, **curves)
-        drawn["risk_coverage"] = _risk_coverage(labels, answers, trained)
-    return drawn
-
-
 def _risk_coverage(labels: np.ndarray, answers: Answers, trained: Trained) -> Figure:
     losses, referral = wrong(labels, answers, trained), trained.calibration.referral
     known = ~np.isnan(losses)
@@ -266,11 +274,6 @@ def _risk_coverage(labels: np.ndarray, answers: Answers, trained: Trained) -> Fi
     }
     marked = {} if referral is None else {"threshold": referral.threshold, "risk": referral.risk}
     return sureness_figures.risk_coverage_figure(losses[known], unsure, **marked)
-
-
-def _name(records: Records, data: str | None, split: str | None, two_stage: str | None) -> str:
-    parts = [two_stage and f"two_stage_{two_stage}", records.name if data else None, split]
-    return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part))
 
 
 def _print(console: Console, metrics: dict[str, Any], tables: dict[str, pd.DataFrame], target: RunFolder) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,23 +28,20 @@ from medkeras.explain.methods.registry import check_method
 from medkeras.explain.regions import is_of_class
 from medkeras.models import ImageClassifier
 from medkeras.models.focusnet.pathways import PATHWAYS
-from pipelines.images.decode import fit
 from pipelines.images.records import Records
 from pipelines.inference.display import expert_mask, proportioned
+from pipelines.inference.images import fitted_batches, open_images, open_run, picture_names, read_fitted, sample_rows
 from pipelines.inference.target import find_target, of_target, target_name, targets_of
 from pipelines.inference.trained_model import load_calibrated
-from pipelines.io.box_tables import AXES, box_rows, file_name
+from pipelines.io.box_tables import AXES, box_rows
 from pipelines.io.figure_files import save_figure
-from pipelines.io.output import check_folder, clear_earlier
+from pipelines.io.output import clear_earlier
 from pipelines.io.run_folder import RunFolder
-from pipelines.jobs.evaluate import check_classes
 from pipelines.jobs.predict import write_table
-from pipelines.runtime.progress import bar
 from pipelines.splits.by_patient import label_names
 from pipelines.training.config import TrainConfig
-from pipelines.training.data import load_split, open_like, open_run_inputs
+from pipelines.training.data import open_run_inputs
 
-BATCH = 8
 FIXATIONS, BOXES, FAITHFULNESS = "fixations.csv", "boxes.csv", "faithfulness.json"
 RECEPTIVE_FIELDS = "receptive_fields.png"
 OTHER_FILES = (FIXATIONS, BOXES, FAITHFULNESS, RECEPTIVE_FIELDS)  # Beside one picture of each image.
@@ -71,11 +68,15 @@ class Asked:
         method: What makes them; None for all that the model has to say.
         target: What they are of, from `find_target`.
         targets: The class of each record, see `targets_of`.
+        labelled: Whether the images have labels, which are then drawn.
+        seed: Of what is random.
     """
 
     method: str | None
     target: str | int | None
     targets: np.ndarray | None
+    labelled: bool
+    seed: int
 
     def of(self, rows: Sequence[int]) -> dict[str, Any]:
         """Returns what to ask `medkeras.explain.explain` for some records."""
@@ -140,28 +141,16 @@ def explain_run(
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
     _check_arguments(inputs, data, samples, method, target, faithfulness)
-    if out is not None:
-        check_folder(out)
-    console, folder = console or Console(quiet=True), RunFolder(run).open()
+    console, folder = console or Console(quiet=True), open_run(run, out)
     with console.status("Loading the model and the data"):
-        model = load_calibrated(folder)
+        model, config = load_calibrated(folder), TrainConfig.from_run(folder)
         found = _check_method(model, method, target, labelled=not inputs)
-        records = (
-            open_run_inputs(TrainConfig.from_run(folder), inputs, model)
-            if inputs
-            else _sample(folder, model, data, samples, seed)
-        )
-    asked = Asked(method, found, targets_of(records, found))
-    of = of_target(target_name(model, found))
-    out = folder / ((f"explain_{method}" if method else "explain") + of) if out is None else pathlib.Path(out)
-    appearance = appearance or Appearance()
-    written = _explain_records(model, records, out, _thresholds(folder, of), asked, appearance, not inputs, console)
-    if faithfulness:
-        with console.status("Measuring how far the maps can be trusted"):
-            written.append(_write_faithfulness(model, records, out, asked, seed=seed, console=console))
-    if method is None:
-        written += _draw_receptive_fields(model, out, seed, console)
-        _say_what_is_missing(model, console)
+        records = _records(config, model, inputs, data, samples, seed)
+    asked = Asked(method, found, targets_of(records, found), labelled=not inputs, seed=seed)
+    out, thresholds = _out_and_thresholds(folder, out, method, of_target(target_name(model, found)))
+    written = _explain_records(model, records, out, thresholds, asked, appearance or Appearance(), console)
+    written += _write_faithfulness(model, records, out, asked, console) if faithfulness else []
+    written += _draw_receptive_fields(model, out, seed, console) if method is None else []
     console.print(f"{len(records)} images explained in {out}", highlight=False, soft_wrap=True)
     return written
 
@@ -194,25 +183,31 @@ def _check_method(
     return find_target(model, target, labelled=labelled)
 
 
-def _sample(run: RunFolder, model: ImageClassifier, data: str | None, samples: int, seed: int) -> Records:
-    """Returns some images of the run's test split, or of another source, in their order."""
-    config = TrainConfig.from_run(run)
-    if data is None:
-        records = load_split(config, "test")
-    else:
-        records = open_like(config, data)
-        check_classes(records, model)
-    order = np.random.default_rng(seed).permutation(len(records))
-    return records.select(np.sort(order[:samples]))
+def _records(
+    config: TrainConfig,
+    model: ImageClassifier,
+    inputs: Sequence[str | os.PathLike],
+    data: str | None,
+    samples: int,
+    seed: int,
+) -> Records:
+    """Returns the images of some files, or a sample of the run's test split or of another source, in their order."""
+    if inputs:
+        return open_run_inputs(config, inputs, model)
+    records = open_images(config, model, data=data)
+    return records.select(sample_rows(records, samples, seed))
 
 
-def _thresholds(run: RunFolder, of: str) -> dict[str, float]:
-    """Returns the threshold that `medkeras localize` chose for each map of the same target, none before it ran."""
+def _out_and_thresholds(
+    run: RunFolder, out: str | os.PathLike | None, method: str | None, of: str
+) -> tuple[pathlib.Path, dict[str, float]]:
+    """Returns the folder to write to, and the threshold that `medkeras localize` chose for each map, if it ran."""
+    out = run / ((f"explain_{method}" if method else "explain") + of) if out is None else pathlib.Path(out)
     name = f"localization{of}/localization.json"
     if not (run / name).is_file():
-        return {}
+        return out, {}
     found = run.read_json(name, Localized)
-    return {point: measured["threshold"] for point, measured in found["maps"].items()}
+    return out, {point: measured["threshold"] for point, measured in found["maps"].items()}
 
 
 def _explain_records(
@@ -222,19 +217,19 @@ def _explain_records(
     thresholds: dict[str, float],
     asked: Asked,
     appearance: Appearance,
-    has_labels: bool,
     console: Console,
 ) -> list[pathlib.Path]:
     """Writes the pictures and the tables."""
     # Every image is read once before the first picture is written: a bad one leaves nothing half-done.
-    sizes = [_read(records, i, model)[1] for i in range(len(records))]
-    pictures = [f"{i + 1:03d}-{file_name(str(name))}.png" for i, name in enumerate(records.table["id"])]
+    sizes = [read_fitted(records, i, model)[1] for i in range(len(records))]
+    pictures = picture_names(records.table["id"])
     clear_earlier(out, "explain", [*pictures, *OTHER_FILES])
-    labels = label_names(records) if has_labels else None
+    labels = label_names(records) if asked.labelled else None
     written, rows, boxes = [], [], []
-    with bar(console) as moving:
-        task = moving.add_task("Explaining", total=len(records))
-        for i, explanation in _explanations(model, records, asked):
+    for batch, images in fitted_batches(records, model, "Explaining", console):
+        explanations = explain(model, images, **asked.of(batch))
+        for k, i in enumerate(batch):
+            explanation = explanations[k : k + 1]
             name = str(records.table["id"][i])
             figure = explanation_figure(
                 explanation,
@@ -247,30 +242,11 @@ def _explain_records(
             save_figure(figure, written[-1])
             rows += _fixation_rows(name, explanation, sizes[i])
             boxes += _box_rows(name, explanation, sizes[i], thresholds)
-            moving.advance(task)
     for table, found in ((FIXATIONS, pd.DataFrame(rows)), (BOXES, pd.DataFrame(boxes))):
         if len(found):
             written.append(out / table)
             write_table(written[-1], found)
     return written
-
-
-def _explanations(model: ImageClassifier, records: Records, asked: Asked) -> Iterator[tuple[int, Explanation]]:
-    """Yields the index and the explanation of each image."""
-    for start in range(0, len(records), BATCH):
-        indices = range(start, min(start + BATCH, len(records)))
-        explanation = explain(model, np.stack([_read(records, i, model)[0] for i in indices]), **asked.of(indices))
-        for k, i in enumerate(indices):
-            yield i, explanation[k : k + 1]
-
-
-def _read(records: Records, i: int, model: ImageClassifier) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Returns an image as the model takes it, and the size in which it is stored."""
-    try:
-        image = records.read(i)
-        return fit(image, model.image_shape), image.shape[: records.rank]
-    except (ValueError, OSError) as error:
-        raise InputError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
 
 
 def _fixation_rows(name: str, explanation: Explanation, stored: tuple[int, ...]) -> list[dict[str, str | int | float]]:
@@ -305,13 +281,28 @@ def _box_rows(
 
 
 def _write_faithfulness(
-    model: ImageClassifier, records: Records, out: pathlib.Path, asked: Asked, *, seed: int, console: Console
-) -> pathlib.Path:
+    model: ImageClassifier, records: Records, out: pathlib.Path, asked: Asked, console: Console
+) -> list[pathlib.Path]:
     """Writes the mean areas of the curves, those of random maps beside them, and what shuffled weights do."""
+    with console.status("Measuring how far the maps can be trusted"):
+        found, last = _faithfulness(model, records, asked)
+    says = "change" if found["changes"] else "DO NOT CHANGE"
+    console.print(
+        f"Area under deletion {found['deletion_map']:.3f} (random map {found['deletion_random']:.3f}), "
+        f"under insertion {found['insertion_map']:.3f} ({found['insertion_random']:.3f}); "
+        f"the maps {says} when the weights are shuffled (correlation {last:.2f})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return [RunFolder(out).write_json(FAITHFULNESS, found)]
+
+
+def _faithfulness(model: ImageClassifier, records: Records, asked: Asked) -> tuple[dict[str, Any], float]:
+    """Returns the content of `faithfulness.json`, and the correlation once all weights are shuffled."""
     rows = range(len(records))
-    images = np.stack([_read(records, i, model)[0] for i in rows])
+    images = np.stack([read_fitted(records, i, model)[0] for i in rows])
     explanation = explain(model, images, **asked.of(rows))
-    random = np.random.default_rng(seed).permuted(explanation.maps.reshape(len(images), -1), axis=1)
+    random = np.random.default_rng(asked.seed).permuted(explanation.maps.reshape(len(images), -1), axis=1)
     found: dict[str, Any] = {"images": len(images), "method": asked.method}
     if asked.target is not None:
         found["target"] = target_name(model, asked.target)
@@ -319,34 +310,23 @@ def _write_faithfulness(
         for kind, curve in (("deletion", deletion_curve), ("insertion", insertion_curve)):
             areas = curve(model, images, maps, target=explanation.targets).areas
             found[f"{kind}_{name}"] = round(float(areas.mean()), 4)
-    checked = randomization_check(model, images, seed=seed, **asked.of(rows))
+    checked = randomization_check(model, images, seed=asked.seed, **asked.of(rows))
     found |= {"shuffled_share": checked.shares, "similarity": [round(s, 4) for s in checked.similarities]}
-    found["changes"] = checked.changes
-    says = "change" if checked.changes else "DO NOT CHANGE"
-    console.print(
-        f"Area under deletion {found['deletion_map']:.3f} (random map {found['deletion_random']:.3f}), "
-        f"under insertion {found['insertion_map']:.3f} ({found['insertion_random']:.3f}); "
-        f"the maps {says} when the weights are shuffled (correlation {checked.similarities[-1]:.2f})",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return RunFolder(out).write_json(FAITHFULNESS, found)
+    return found | {"changes": checked.changes}, checked.similarities[-1]
 
 
 def _draw_receptive_fields(
     model: ImageClassifier, out: pathlib.Path, seed: int, console: Console
 ) -> list[pathlib.Path]:
-    """Writes the effective receptive fields of a model's pathways, where it has any."""
-    if not set(PATHWAYS) <= set(model.explain_points):
-        return []
-    with console.status("Measuring the receptive fields"):
-        fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
-    save_figure(receptive_field_figure(fields), out / RECEPTIVE_FIELDS)
-    return [out / RECEPTIVE_FIELDS]
-
-
-def _say_what_is_missing(model: ImageClassifier, console: Console) -> None:
+    """Writes the effective receptive fields of a model's pathways, where it has any, and says what else it lacks."""
     wanted = ("fixations", "priority", "features", *PATHWAYS)
     missing = [name for name in wanted if name not in model.explain_points]
+    written = []
+    if not set(PATHWAYS) & set(missing):
+        with console.status("Measuring the receptive fields"):
+            fields = {name: effective_receptive_field(model, name, seed=seed) for name in PATHWAYS}
+        written.append(out / RECEPTIVE_FIELDS)
+        save_figure(receptive_field_figure(fields), written[-1])
     if missing:
         console.print(f"{model.name} has no {', '.join(missing)}: not drawn", highlight=False)
+    return written

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,28 +90,48 @@ def export_run(
     """
     run, console = RunFolder(run).open(), console or Console(quiet=True)
     _check(formats, samples, bounds)
-    if name is None:
-        name = run.path.resolve().name + ("_two_stage" if two_stage else "")
-    store = open_store(to, name)
-    version = next_version(store)
+    name = run.path.resolve().name + ("_two_stage" if two_stage else "") if name is None else name
+    version, targets = _targets(open_store(to, name), formats)
     with console.status("Loading the model and the images"):
         model, notes = _model_and_notes(run, two_stage, console)
         images = ExportImages(run, model, data, source_options)
         compared, _ = images.examples(samples)
-        ranges = images.of_training(MOST_SAMPLES) if "litert-full-int8" in formats else None
+    files = _files(model, name, notes, formats, signatures, images, console)
+    written, parity = _publish(files, targets, lambda found: _compare(model, compared, found, images, bounds))
+    show_export(console, written, parity)
+    return {"name": name, "version": version, "parity": parity, **{form: str(path) for form, path in written.items()}}
+
+
+def _files(
+    model: ImageClassifier,
+    name: str,
+    notes: dict[str, Any],
+    formats: Sequence[str],
+    signatures: Sequence[str] | None,
+    images: ExportImages,
+    console: Console,
+) -> ExportFiles:
+    """Returns what writes the files, with all that they need."""
+    ranges = images.of_training(MOST_SAMPLES) if "litert-full-int8" in formats else None
     endpoints = {}
     if "saved_model" in formats:
         endpoints = choose_signatures(model, notes["preprocess"], wanted=signatures, console=console)
-    targets = _targets(store, version, formats)
+    return ExportFiles(model, name, notes, endpoints, ranges, console)
+
+
+def _publish(
+    files: ExportFiles,
+    targets: dict[str, pathlib.Path],
+    check: Callable[[dict[str, pathlib.Path]], dict[str, Any]],
+) -> tuple[dict[str, pathlib.Path], dict[str, Any]]:
+    """Writes the files, and lets them appear once they have passed the comparison; returns their paths and parity."""
     with contextlib.ExitStack() as stack:
         staged = {form: stack.enter_context(published(target)) for form, target in targets.items()}
-        files = ExportFiles(model, name, notes, endpoints, ranges, console).write(staged)
-        with console.status("Comparing with Keras"):
-            parity = _compare(model, compared, files, images, bounds)
+        found = files.write(staged)
+        with files.console.status("Comparing with Keras"):
+            parity = check(found)
         _write_parity(staged, parity)
-    written = {form: target / files[form].relative_to(staged[form]) for form, target in targets.items()}
-    show_export(console, written, parity)
-    return {"name": name, "version": version, "parity": parity, **{form: str(path) for form, path in written.items()}}
+    return {form: target / found[form].relative_to(staged[form]) for form, target in targets.items()}, parity
 
 
 def _check(formats: Sequence[str], samples: int, bounds: Bounds | None) -> None:
@@ -155,10 +175,10 @@ def _compare(
     return parity
 
 
-def _targets(store: pathlib.Path, version: int, formats: Sequence[str]) -> dict[str, pathlib.Path]:
-    """Returns the folder of each format, the SavedModel's where TF Serving looks."""
-    ordered = [form for form in KNOWN if form in formats]
-    return {form: (store if form == "saved_model" else store / form) / f"{version}" for form in ordered}
+def _targets(store: pathlib.Path, formats: Sequence[str]) -> tuple[int, dict[str, pathlib.Path]]:
+    """Returns the next version, and the folder of each format, the SavedModel's where TF Serving looks."""
+    version, ordered = next_version(store), [form for form in KNOWN if form in formats]
+    return version, {form: (store if form == "saved_model" else store / form) / f"{version}" for form in ordered}
 
 
 def _write_parity(folders: Mapping[str, pathlib.Path], parity: Mapping[str, Any]) -> None:

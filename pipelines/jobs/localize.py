@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,15 @@ from medkeras.tasks import is_multilabel
 from pipelines.images.decode import fit
 from pipelines.images.records import Records
 from pipelines.inference.display import proportioned
+from pipelines.inference.images import fitted_batches, open_images, open_run, picture_names, read_fitted, sample_rows
 from pipelines.inference.target import OWN, find_target, of_target, target_name, targets_of
 from pipelines.inference.trained_model import load_calibrated
 from pipelines.io.box_tables import box_columns, box_rows, file_name
 from pipelines.io.figure_files import save_figure
-from pipelines.io.output import check_folder, clear_earlier
+from pipelines.io.output import clear_earlier
 from pipelines.io.run_folder import RunFolder
-from pipelines.jobs.evaluate import check_classes
-from pipelines.runtime.progress import bar
 from pipelines.training.config import TrainConfig
-from pipelines.training.data import load_split, open_like
-
-BATCH = 8
+from pipelines.training.data import load_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +52,9 @@ class Asked:
     def maps_of(self, records: Records, console: Console) -> dict[str, np.ndarray]:
         """Returns the maps of all records on the model's grid."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
-        targets, done = targets_of(records, self.target), 0
-        for images in _batches(self.model, records, f"Looking at {records.name}", console):
-            wanted = None if targets is None else targets[done : done + len(images)]
-            done += len(images)
+        targets = targets_of(records, self.target)
+        for rows, images in fitted_batches(records, self.model, f"Looking at {records.name}", console):
+            wanted = None if targets is None else targets[rows]
             for name in self.names:
                 of = wanted if is_of_class(self.model, name) else None
                 parts[name].append(saliency_maps(self.model, images, point=name, target=of, mirrored=self.mirrored))
@@ -168,43 +164,26 @@ def localize_run(
         ...
         FileNotFoundError: A run folder holds config.yaml; `medkeras train` makes one. Received: no-such-run
     """
-    _check_ranges(samples, threshold)
-    if out is not None:
-        check_folder(out)
-    console, folder = console or Console(quiet=True), RunFolder(run).open()
+    console, folder = console or Console(quiet=True), _open(run, out, samples, threshold)
     with console.status("Loading the model and the data"):
         model, config = load_calibrated(folder), TrainConfig.from_run(folder)
         asked = _asked(model, maps, target, mirrored)
-        records = load_split(config, "test") if data is None else open_like(config, data, **source_options)
-        check_classes(records, model)
-        lesions = _lesions(records, model)
-    thresholds = dict.fromkeys(asked.names, threshold) if threshold else _choose(config, asked, console)
-    found = Found(lesions, asked.maps_of(lesions.records, console), thresholds)
-    with console.status("Measuring"):
-        measured = _measure(found, seed)
-    report = {
-        "data": data or config.data,
-        "split": "test" if data is None else "all",
-        **_counts(records, lesions),
-        "threshold_from": "given" if threshold else "validation",
-        "mirrored": mirrored,
-        "target": target_name(model, asked.target),
-        "maps": {name: result.to_dict() for name, result in measured.items()},
-        "random_head_iou": _published(model, records, seed, console),
-    }
+        records = open_images(config, model, data=data, **source_options)
+    found = _look(config, asked, records, threshold, console)
+    measured, published = _measure(found, seed, console), _published(model, records, seed, console)
+    report = _report(asked, found, measured, records, data or config.data, data is None, threshold, published)
     place = RunFolder(_default_folder(folder, records, report) if out is None else out)
-    place.write_json("localization.json", report)
-    _write_tables(place, found)
-    _draw(place.path, asked, found, samples, seed, appearance or Appearance())
+    _write(place, asked, found, report, samples, seed, appearance or Appearance(), console)
     _print(console, report, measured, place)
     return report
 
 
-def _check_ranges(samples: int, threshold: float | None) -> None:
+def _open(run: str | os.PathLike, out: str | os.PathLike | None, samples: int, threshold: float | None) -> RunFolder:
     if samples < 0:
         raise InputError(f"`samples` must be at least 0. Received: samples={samples}")
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError(f"`threshold` must be in (0, 1]. Received: threshold={threshold}")
+    return open_run(run, out)
 
 
 def _asked(model: ImageClassifier, maps: Sequence[str], target: str | int | None, mirrored: bool) -> Asked:
@@ -257,6 +236,14 @@ def _lesions(records: Records, model: ImageClassifier) -> Lesions:
     return Lesions(records.select(rows), masks, sizes, len(records) - with_lesion, with_lesion - len(rows))
 
 
+def _look(config: TrainConfig, asked: Asked, records: Records, threshold: float | None, console: Console) -> Found:
+    """Returns the maps of the records with a lesion, and the threshold of each map."""
+    with console.status(f"Reading {len(records)} masks"):
+        lesions = _lesions(records, asked.model)
+    chosen = dict.fromkeys(asked.names, threshold) if threshold else _choose(config, asked, console)
+    return Found(lesions, asked.maps_of(lesions.records, console), chosen)
+
+
 def _choose(config: TrainConfig, asked: Asked, console: Console) -> dict[str, float]:
     """Returns for each map the threshold of the best mean IoU on the run's validation images."""
     try:
@@ -267,21 +254,38 @@ def _choose(config: TrainConfig, asked: Asked, console: Console) -> dict[str, fl
     return {n: choose_threshold(maps, lesions.masks) for n, maps in asked.maps_of(lesions.records, console).items()}
 
 
-def _batches(model: ImageClassifier, records: Records, title: str, console: Console) -> Iterator[np.ndarray]:
-    """Yields the images of records as the model takes them, in order."""
-    with bar(console) as moving:
-        task = moving.add_task(title, total=len(records))
-        for start in range(0, len(records), BATCH):
-            indices = range(start, min(start + BATCH, len(records)))
-            yield np.stack([_read(records, i, model) for i in indices])
-            moving.advance(task, len(indices))
+def _measure(found: Found, seed: int, console: Console) -> dict[str, Localization]:
+    """Returns the measures of each map, their intervals by bootstrap over patients."""
+    patients = found.lesions.records.table["patient"].to_numpy()
+    with console.status("Measuring"):
+        return {
+            name: evaluate_localization(
+                maps, found.lesions.masks, threshold=found.thresholds[name], groups=patients, seed=seed
+            )
+            for name, maps in found.maps.items()
+        }
 
 
-def _read(records: Records, i: int, model: ImageClassifier) -> np.ndarray:
-    try:
-        return fit(records.read(i), model.image_shape)
-    except (ValueError, OSError) as error:
-        raise InputError(f"Image {records.table['id'][i]} cannot be used: {error}") from error
+def _report(
+    asked: Asked,
+    found: Found,
+    measured: dict[str, Localization],
+    records: Records,
+    data: str,
+    is_own: bool,
+    threshold: float | None,
+    published: dict[str, float] | None,
+) -> dict[str, Any]:
+    return {
+        "data": data,
+        "split": "test" if is_own else "all",
+        **_counts(records, found.lesions),
+        "threshold_from": "given" if threshold else "validation",
+        "mirrored": asked.mirrored,
+        "target": target_name(asked.model, asked.target),
+        "maps": {name: result.to_dict() for name, result in measured.items()},
+        "random_head_iou": published,
+    }
 
 
 def _published(model: ImageClassifier, records: Records, seed: int, console: Console) -> dict[str, float] | None:
@@ -289,23 +293,28 @@ def _published(model: ImageClassifier, records: Records, seed: int, console: Con
     if not {"attention", "backbone"} <= set(model.explain_points) or is_multilabel(model.task):
         return None
     scores = []
-    for images in _batches(model, records, "The published score", console):
+    for rows, images in fitted_batches(records, model, "The published score", console):
         seen = activations(model, images, "attention", "backbone")
-        labels = records.labels[len(scores) :][: len(images)]
         # The weights of a class are the same in every batch: they are drawn class after class.
-        scores += random_head_iou(seen["backbone"], seen["attention"][..., 0], labels, seed=seed).tolist()
+        scores += random_head_iou(seen["backbone"], seen["attention"][..., 0], records.labels[rows], seed=seed).tolist()
     return mean_interval(scores, groups=records.table["patient"].to_numpy(), seed=seed).to_dict()
 
 
-def _measure(found: Found, seed: int) -> dict[str, Localization]:
-    """Returns the measures of each map, their intervals by bootstrap over patients."""
-    patients = found.lesions.records.table["patient"].to_numpy()
-    return {
-        name: evaluate_localization(
-            maps, found.lesions.masks, threshold=found.thresholds[name], groups=patients, seed=seed
-        )
-        for name, maps in found.maps.items()
-    }
+def _write(
+    place: RunFolder,
+    asked: Asked,
+    found: Found,
+    report: dict[str, Any],
+    samples: int,
+    seed: int,
+    appearance: Appearance,
+    console: Console,
+) -> None:
+    """Writes the report, the tables and the pictures."""
+    with console.status("Writing the tables and the pictures"):
+        place.write_json("localization.json", report)
+        _write_tables(place, found)
+        _draw(place.path, asked, found, samples, seed, appearance)
 
 
 def _write_tables(target: RunFolder, found: Found) -> None:
@@ -330,12 +339,12 @@ def _write_tables(target: RunFolder, found: Found) -> None:
 def _draw(out: pathlib.Path, asked: Asked, found: Found, samples: int, seed: int, appearance: Appearance) -> None:
     """Writes one picture per image of a sample."""
     records = found.lesions.records
-    rows = np.sort(np.random.default_rng(seed).permutation(len(records))[:samples]).tolist()
+    rows = sample_rows(records, samples, seed).tolist()
     names = [str(records.table["id"][i]) for i in rows]
-    pictures = [f"{number:03d}-{file_name(name)}.png" for number, name in enumerate(names, start=1)]
+    pictures = picture_names(names)
     clear_earlier(out, "localize", pictures)
     for i, name, picture in zip(rows, names, pictures, strict=True):
-        image = _read(records, i, asked.model)[None]
+        image = read_fitted(records, i, asked.model)[0][None]
         figure = localization_figure(
             image,
             {asked.title(point, records.labels[i]): found.marked(point, i) for point in found.maps},

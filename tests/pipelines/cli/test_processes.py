@@ -15,38 +15,6 @@ pytestmark = pytest.mark.process
 
 # What TensorFlow, its compilers and the LiteRT runtime write by themselves.
 FOREIGN = ("absl::", "oneDNN", "cuInit", "cudart", "cpu_feature_guard", "XNNPACK", "TensorFlow binary")
-# Rooms that the prediction of one PNG does without.
-NOT_FOR_PREDICTION = (
-    "pipelines.augment",
-    "pipelines.distribution",
-    "pipelines.enhancement.files",
-    "pipelines.enhancement.figure",
-    "pipelines.evaluation",
-    "pipelines.exporting",
-    "pipelines.inference.display",
-    "pipelines.inference.exported_model",
-    "pipelines.io.figure_files",
-    "pipelines.jobs.evaluate",
-    "pipelines.jobs.train",
-    "pipelines.recipes",
-    "pipelines.report",
-    "pipelines.sources.dicom",
-    "pipelines.sources.folder",
-    "pipelines.sources.medmnist",
-    "pipelines.sources.phantom",
-    "pipelines.sources.table",
-    "pipelines.sources.tfds",
-    "pipelines.sources.volume",
-    "pipelines.splits",
-    "pipelines.training.build",
-    "pipelines.training.checkpointing",
-    "pipelines.training.learning_rate",
-    "pipelines.training.optimizer",
-    "pipelines.training.progress",
-    "medkeras.explain",
-    "medkeras.export",
-    "medkeras.super_resolution",
-)
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +89,3 @@ def test_the_first_line_comes_before_keras_is_there():
         done = python("-c", code.format(command=name, words=words))
         assert done.stdout.splitlines()[0] == "Starting TensorFlow | False False", done.stderr
         assert done.stderr.startswith("error: ")
-
-
-def test_a_prediction_loads_only_what_it_needs(run, tmp_path):
-    words = ["predict", run, run.parent / "scan.png", "--out", tmp_path / "predictions.csv"]
-    code = (
-        f"import sys; from pipelines.cli.main import main; assert main({[*map(str, words)]}) == 0\n"
-        "print(*(name for name in sys.modules if name.startswith(('pipelines', 'medkeras'))), sep='\\n')"
-    )
-    loaded = python("-c", code).stdout.splitlines()
-    assert "pipelines.inference.trained_model" in loaded
-    assert not [name for name in loaded if f"{name}.".startswith(tuple(f"{room}." for room in NOT_FOR_PREDICTION))]

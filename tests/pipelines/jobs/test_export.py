@@ -125,7 +125,7 @@ def test_quantised_files_lie_beside_and_say_what_they_cost(run, tmp_path, monkey
     found = export_run(run.path, tmp_path, formats=forms, bounds=bounds, samples=1, console=console)
     assert len(opened) == 1  # What a source warns of is said once.
     trained = load_data(TrainConfig.from_run(run)).arrays("train")[0]
-    np.testing.assert_array_equal(sorted(seen[0][-1].sum(axis=(1, 2, 3))), sorted(trained.sum(axis=(1, 2, 3))))
+    np.testing.assert_array_equal(sorted(seen[0][4].sum(axis=(1, 2, 3))), sorted(trained.sum(axis=(1, 2, 3))))
     assert "QUANTIZE" in operators(found["litert-full-int8"]) and "QUANTIZE" not in operators(found["litert-int8"])
     store = tmp_path / "lungs"
     assert files(store / "litert-full-int8" / "1") == [
