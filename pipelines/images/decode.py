@@ -17,7 +17,7 @@ from pipelines.images.tiff import as_stored
 
 # More than any radiograph, mammogram or camera gives; at 3 bytes a pixel, the 300 MB that one thread may take.
 MAX_PIXELS = 10**8
-HEAD = 1 << 16  # Bytes that hold the header of nearly every file.
+# OpenCV decodes: Pillow gives colours of 16 bits as 8, see `test_16_bits_with_alpha_keep_their_16_bits`.
 CHANNELS = ((), (3,), (4,))  # As OpenCV decodes them: grey, BGR, BGR and alpha.
 INTEGER_TYPES = (np.uint8, np.uint16)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # Our own errors name the file.
@@ -147,8 +147,7 @@ def read_shape(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> tupl
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(HEAD)
-            header = read_header(head) or read_header(head + file.read())
+            header = read_header(file)
     except (OSError, ValueError):
         header = None  # `read_image` says what is wrong.
     shape = header and header.shape
