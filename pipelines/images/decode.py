@@ -13,7 +13,7 @@ from medkeras.errors import InputError
 from pipelines.images.defects import defect
 from pipelines.images.headers import Header, read_header
 from pipelines.images.records import Records
-from pipelines.images.tiff import as_stored
+from pipelines.images.tiff import read_tiff
 
 # More than any radiograph, mammogram or camera gives; at 3 bytes a pixel, the 300 MB that one thread may take.
 MAX_PIXELS = 10**8
@@ -108,14 +108,14 @@ def _bytes(path: str | os.PathLike) -> bytes:
 
 def _decode(data: bytes, header: Header) -> np.ndarray | None:
     """Returns the image as grey or RGB, or None if it cannot be decoded to the size of its header."""
+    if header.format == "TIFF":
+        return read_tiff(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     if image is None or image.shape[:2] != (header.height, header.width) or image.shape[2:] not in CHANNELS:
         return None
-    if header.format == "TIFF":
-        image = as_stored(image, data)
     if image.ndim == 2:
         return image
     return image[..., 0].copy() if header.channels == 1 else _rgb(image)
