@@ -80,14 +80,7 @@ def read_values(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.
     if max_pixels < 1:
         raise InputError(f"`max_pixels` must be >= 1. Received: max_pixels={max_pixels}")
     data = _bytes(path)
-    if reason := defect(data):
-        raise InputError(f"Cannot read {path}: {reason}")
-    header = read_header(data)
-    if header.height * header.width > max_pixels:
-        raise InputError(
-            f"Cannot read {path}: {header.width} x {header.height} pixels are more than `max_pixels`. "
-            f"Received: max_pixels={max_pixels}"
-        )
+    header = checked_header(data, path, max_pixels=max_pixels)
     try:
         image = _decode(data, header)
     except ValueError as error:
@@ -95,6 +88,28 @@ def read_values(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.
     if image is None:
         raise InputError(f"Cannot read {path}: damaged {header.format}, or of a kind that is not read")
     return image
+
+
+def checked_header(data: bytes, name: str | os.PathLike, *, max_pixels: int) -> Header:
+    """Returns the header of an image that is whole and not too large to be decoded.
+
+    Args:
+        data: The file.
+        name: What it is called, for the error.
+        max_pixels: As for `read_image`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if reason := defect(data):
+        raise InputError(f"Cannot read {name}: {reason}")
+    header = read_header(data)
+    if header.height * header.width > max_pixels:
+        raise InputError(
+            f"Cannot read {name}: {header.width} x {header.height} pixels are more than `max_pixels`. "
+            f"Received: max_pixels={max_pixels}"
+        )
+    return header
 
 
 def _bytes(path: str | os.PathLike) -> bytes:
