@@ -13,11 +13,11 @@ from medkeras.errors import InputError
 from pipelines.images.defects import defect
 from pipelines.images.headers import Header, read_header
 from pipelines.images.records import Records
-from pipelines.images.tiff import as_stored
+from pipelines.images.tiff import read_tiff
 
 # More than any radiograph, mammogram or camera gives; at 3 bytes a pixel, the 300 MB that one thread may take.
 MAX_PIXELS = 10**8
-HEAD = 1 << 16  # Bytes that hold the header of nearly every file.
+# OpenCV decodes: Pillow gives colours of 16 bits as 8, see `test_16_bits_with_alpha_keep_their_16_bits`.
 CHANNELS = ((), (3,), (4,))  # As OpenCV decodes them: grey, BGR, BGR and alpha.
 INTEGER_TYPES = (np.uint8, np.uint16)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # Our own errors name the file.
@@ -80,14 +80,7 @@ def read_values(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.
     if max_pixels < 1:
         raise InputError(f"`max_pixels` must be >= 1. Received: max_pixels={max_pixels}")
     data = _bytes(path)
-    if reason := defect(data):
-        raise InputError(f"Cannot read {path}: {reason}")
-    header = read_header(data)
-    if header.height * header.width > max_pixels:
-        raise InputError(
-            f"Cannot read {path}: {header.width} x {header.height} pixels are more than `max_pixels`. "
-            f"Received: max_pixels={max_pixels}"
-        )
+    header = checked_header(data, path, max_pixels=max_pixels)
     try:
         image = _decode(data, header)
     except ValueError as error:
@@ -95,6 +88,28 @@ def read_values(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.
     if image is None:
         raise InputError(f"Cannot read {path}: damaged {header.format}, or of a kind that is not read")
     return image
+
+
+def checked_header(data: bytes, name: str | os.PathLike, *, max_pixels: int) -> Header:
+    """Returns the header of an image that is whole and not too large to be decoded.
+
+    Args:
+        data: The file.
+        name: What it is called, for the error.
+        max_pixels: As for `read_image`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if reason := defect(data):
+        raise InputError(f"Cannot read {name}: {reason}")
+    header = read_header(data)
+    if header.height * header.width > max_pixels:
+        raise InputError(
+            f"Cannot read {name}: {header.width} x {header.height} pixels are more than `max_pixels`. "
+            f"Received: max_pixels={max_pixels}"
+        )
+    return header
 
 
 def _bytes(path: str | os.PathLike) -> bytes:
@@ -108,14 +123,14 @@ def _bytes(path: str | os.PathLike) -> bytes:
 
 def _decode(data: bytes, header: Header) -> np.ndarray | None:
     """Returns the image as grey or RGB, or None if it cannot be decoded to the size of its header."""
+    if header.format == "TIFF":
+        return read_tiff(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     if image is None or image.shape[:2] != (header.height, header.width) or image.shape[2:] not in CHANNELS:
         return None
-    if header.format == "TIFF":
-        image = as_stored(image, data)
     if image.ndim == 2:
         return image
     return image[..., 0].copy() if header.channels == 1 else _rgb(image)
@@ -147,8 +162,7 @@ def read_shape(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> tupl
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(HEAD)
-            header = read_header(head) or read_header(head + file.read())
+            header = read_header(file)
     except (OSError, ValueError):
         header = None  # `read_image` says what is wrong.
     shape = header and header.shape

@@ -2,7 +2,8 @@
 
 OpenCV decodes a truncated file with grey where the data end, and the first frame of many, so a file is checked
 before it is decoded. PNG has checksums. JPEG has none: damage that leaves its structure sound decodes to wrong
-pixels, and nothing in the file can tell.
+pixels, and nothing in the file can tell. Pillow reads on over what is looked for here: see
+`test_pillow_does_not_see_what_is_checked_here` in tests/pipelines/images/test_bad_files.py.
 """
 
 import struct
@@ -11,17 +12,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.images.headers import (
-    FORMATS,
-    JPEG_FRAMES,
-    JPEG_SCAN,
-    PNG,
-    image_format,
-    jpeg_segments,
-    read_header,
-)
+from pipelines.images.headers import FORMATS, PNG, image_format, opened, read_header
 from pipelines.images.tiff import tiff_defect
 
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_SCAN = 0xDA
 JPEG_END, JPEG_RESTARTS = 0xD9, range(0xD0, 0xD8)
 JPEG_BETWEEN_SCANS = {0xC4, 0xCC, JPEG_SCAN, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 JPEG_ADOBE = 0xEE
@@ -67,13 +62,27 @@ def _png_defect(data: bytes) -> str | None:
 
 
 def _jpeg_defect(data: bytes) -> str | None:
-    segments = {marker: at for marker, at in jpeg_segments(data)}
+    segments = {marker: at for marker, at in _jpeg_segments(data)}
     if JPEG_SCAN not in segments:
         return "truncated JPEG"
     frame = next((at for marker, at in segments.items() if marker in JPEG_FRAMES), None)
     if frame is not None and data[frame + 9] == 4 and not _has_adobe_marker(data, segments):
         return "a CMYK JPEG without the Adobe marker does not tell which value is full ink"
     return _jpeg_scans_defect(data, segments[JPEG_SCAN])
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yields `(marker, offset)` of the segments up to the first scan, stepping over thumbnails in them."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # A fill byte.
+            at += 1
+            continue
+        yield marker, at
+        if marker == JPEG_SCAN:
+            return
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
 def _has_adobe_marker(data: bytes, segments: dict[int, int]) -> bool:
@@ -141,14 +150,10 @@ def _after_gif_blocks(data: bytes, at: int) -> int:
 
 
 def _webp_defect(data: bytes) -> str | None:
-    size = 8 + int.from_bytes(data[4:8], "little")
-    if size > len(data):
-        return "truncated WebP"
-    frames, at = 0, 12
-    while at + 8 <= size:
-        name, length = struct.unpack_from("<4sI", data, at)
-        frames += name == b"ANMF"
-        at += 8 + length + length % 2
+    try:
+        frames = opened(data, "WebP").n_frames
+    except Exception:  # Of any type, by the damage.
+        return "truncated or damaged WebP"
     return "an animated WebP is not one image" if frames > 1 else None
 
 

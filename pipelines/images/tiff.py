@@ -1,115 +1,97 @@
-"""TIFF: what its tags tell, which kinds OpenCV reads wrongly, and what it leaves to be done.
+"""TIFF: decoded by tifffile, and brought to grey or RGB of the stored type."""
 
-OpenCV scrambles planes of 16 bits, multiplies colours by an alpha that stands beside them, and gives 16-bit
-images whose zero is white as their negative, all without an error.
-"""
-
-import struct
-from collections.abc import Iterator
+import io
+import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medkeras.errors import InputError
 
-WIDTH, HEIGHT, BITS, COLOR, SAMPLES, PLANES, EXTRA = 256, 257, 258, 262, 277, 284, 338
-NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # Types of whole numbers; all others are stepped over.
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-GREY_SAMPLES = {(WHITE_IS_ZERO, 1), (BLACK_IS_ZERO, 1)}
-DEEP_SAMPLES = GREY_SAMPLES | {(RGB, 3), (RGB, 4)}  # What OpenCV reads rightly beyond 8 bits.
-UNASSOCIATED = 2
+GREY = (WHITE_IS_ZERO, BLACK_IS_ZERO)
+SAMPLES = {WHITE_IS_ZERO: (1, 2), BLACK_IS_ZERO: (1, 2), RGB: (3, 4), PALETTE: (1,), CMYK: (4,), YCBCR: (3,)}
+JPEG_CODES = (6, 7)
 
 
-def tiff_pages(data: bytes) -> Iterator[dict[int, int]]:
-    """Yields the tags of every page of a TIFF or BigTIFF: the first number of each tag of whole numbers.
+def _opened(data: bytes) -> "TiffFile":
+    import tifffile
 
-    Args:
-        data: The file; pages may stand anywhere in it.
-
-    Raises:
-        struct.error: If a page lies beyond the bytes.
-    """
-    order = "<" if data.startswith(b"II") else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    count_form, offset_form, size = ("Q", "Q", 20) if big else ("H", "I", 12)
-    at = _number(data, order + offset_form, 8 if big else 4)
-    seen = set()
-    while at and at not in seen:
-        seen.add(at)
-        first = at + struct.calcsize(count_form)
-        after = first + size * _number(data, order + count_form, at)
-        following = _number(data, order + offset_form, after)
-        yield dict(_tags(data, order, range(first, after, size), offset_form))
-        at = following
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # Our own errors name the file.
+    return tifffile.TiffFile(io.BytesIO(data))
 
 
-def _number(data: bytes, form: str, at: int) -> int:
-    return struct.unpack_from(form, data, min(at, len(data)))[0]
-
-
-def _tags(data: bytes, order: str, entries: range, offset_form: str) -> Iterator[tuple[int, int]]:
-    """Yields `(tag, number)`; more numbers than an entry has room for stand where its offset points."""
-    room = struct.calcsize(offset_form)
-    for at in entries:
-        tag, kind, count = struct.unpack_from(order + "HH" + offset_form, data, at)
-        if kind in NUMBERS and count:
-            place = at + 4 + room
-            if count * struct.calcsize(NUMBERS[kind]) > room:
-                place = _number(data, order + offset_form, place)
-            yield tag, _number(data, order + NUMBERS[kind], place)
-
-
-def tiff_size(head: bytes) -> tuple[int, int, int | None]:
-    """Returns height, width and channels of the first page; channels are None where only the decoder knows.
+def tiff_size(data: bytes) -> tuple[int, int, int]:
+    """Returns height, width and channels of the first page.
 
     Raises:
-        struct.error: If the page lies beyond the bytes.
-        KeyError: If it has no size.
+        Exception: Of any type, if the header is damaged.
     """
-    tags = next(tiff_pages(head), {})
-    color = tags.get(COLOR)
-    grey = (color, tags.get(SAMPLES, 1)) in GREY_SAMPLES
-    channels = 1 if grey else 3 if color in (RGB, PALETTE, CMYK, YCBCR) else None
-    return tags[HEIGHT], tags[WIDTH], channels
+    with _opened(data) as file:
+        page = file.pages.first
+        return page.imagelength, page.imagewidth, 1 if page.photometric in GREY else 3
 
 
 def tiff_defect(data: bytes) -> str | None:
-    """Returns why a TIFF is not one image that OpenCV reads as it is stored, or None."""
+    """Returns why a TIFF is not one image, or None."""
     try:
-        pages = list(tiff_pages(data))
-    except struct.error:
-        return "truncated TIFF"
-    if len(pages) > 1:
-        return "a TIFF of several pages is not one image"
-    tags = pages[0] if pages else {}
-    bits, samples, planes = tags.get(BITS, 1), tags.get(SAMPLES, 1), tags.get(PLANES, 1)
-    if bits > 8 and ((tags.get(COLOR), samples) not in DEEP_SAMPLES or (planes == 2 and samples > 1)):
-        return f"a TIFF of {bits} bits is grey, RGB or RGBA by pixel. Received: {_described(tags)}"
-    return None
+        with _opened(data) as file:
+            return "a TIFF of several pages is not one image" if len(file.pages) > 1 else None
+    except Exception:  # Of any type, by the damage.
+        return "truncated or damaged TIFF"
 
 
-def _described(tags: dict[int, int]) -> str:
-    names = {"PhotometricInterpretation": COLOR, "SamplesPerPixel": SAMPLES, "PlanarConfiguration": PLANES}
-    return ", ".join(f"{name}={tags.get(tag)}" for name, tag in names.items())
-
-
-def as_stored(image: np.ndarray, data: bytes) -> np.ndarray:
-    """Undoes what OpenCV did to a decoded TIFF.
-
-    Args:
-        image: As decoded: `(H, W)`, or `(H, W, C)` with the alpha last.
-        data: The file.
+def read_tiff(data: bytes) -> np.ndarray:
+    """Returns the image of the first page: `(H, W)`, or `(H, W, 3)` without alpha.
 
     Raises:
-        ValueError: If a colour image of 8 bits is transparent somewhere: OpenCV has lost colours by that; or if
-            floats have white at zero.
+        ValueError: If it is damaged, or of a kind that is neither grey nor colours.
     """
-    tags = next(tiff_pages(data))
-    if image.dtype == np.uint8:
-        if image.ndim == 3 and tags.get(EXTRA) == UNASSOCIATED and image[..., 3:].min(initial=255) < 255:
-            raise InputError("a transparent TIFF is not read; save it without alpha")
-        return image
-    if tags.get(COLOR) != WHITE_IS_ZERO:
-        return image
-    if image.dtype == np.uint16 and tags.get(BITS) == 16:
-        return np.iinfo(image.dtype).max - image
-    raise InputError(f"a TIFF whose zero is white has up to 16 bits. Received: {image.dtype}")
+    with _opened(data) as file:
+        page = file.pages.first
+        _check_kind(page)
+        try:
+            pixels = page.asarray(maxworkers=1)
+        except Exception as error:  # Of any type, by the damage.
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"truncated or damaged TIFF, or of a kind that is not read: {reason}") from error
+        samples = page.samplesperpixel
+        pixels = pixels.reshape((samples, *page.shape[-2:]) if page.planarconfig == 2 and samples > 1 else page.shape)
+        pixels = np.moveaxis(pixels, 0, -1) if page.planarconfig == 2 and samples > 1 else pixels
+        return _grey(pixels, page) if page.photometric in GREY else _colours(pixels, page)
+
+
+def _check_kind(page: "TiffPage") -> None:
+    color, samples, bits = int(page.photometric), page.samplesperpixel, page.bitspersample
+    fits = samples in SAMPLES.get(color, ()) and page.imagedepth == 1 and page.dtype is not None
+    # Of other colours than RGB the meaning of the numbers is known for 8 bits alone.
+    fits &= color in (*GREY, RGB) or bits <= 8
+    fits &= color != YCBCR or page.compression in JPEG_CODES
+    if not fits:
+        raise InputError(
+            f"a TIFF of {bits} bits is grey, RGB or RGBA; this is of a kind that is not read. "
+            f"Received: PhotometricInterpretation={color}, SamplesPerPixel={samples}"
+        )
+    if color == WHITE_IS_ZERO and (page.dtype.kind != "u" and bits > 1 or bits > 16):
+        raise InputError(f"a TIFF whose zero is white has up to 16 bits. Received: {page.dtype}")
+
+
+def _grey(pixels: np.ndarray, page: "TiffPage") -> np.ndarray:
+    pixels = pixels[..., 0] if page.samplesperpixel > 1 else pixels
+    largest = 2**page.bitspersample - 1
+    if page.photometric == WHITE_IS_ZERO:
+        pixels = largest - pixels.astype(np.uint8 if largest < 256 else np.uint16)
+    return pixels.astype(np.uint8) * np.uint8(255 // largest) if largest < 255 else pixels
+
+
+def _colours(pixels: np.ndarray, page: "TiffPage") -> np.ndarray:
+    if page.photometric == PALETTE:
+        palette = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
+        return np.moveaxis(palette.astype(np.uint8)[:, pixels], 0, -1).copy()
+    if page.photometric == CMYK:
+        ink = 255 - pixels.astype(np.uint16)
+        return (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels[..., :3])

@@ -15,7 +15,7 @@ from pipelines.images.decode import MAX_PIXELS
 from pipelines.images.records import SPLITS, Records
 from pipelines.sources.images import file_records
 from pipelines.sources.options import MaskedTableOptions
-from pipelines.sources.table.boxes import BOX_COLUMNS, box_masks
+from pipelines.sources.table.boxes import box_masks
 from pipelines.sources.table.csv_text import filled, find_column, read_csv
 from pipelines.sources.table.labels import class_indices, known_labels, label_matrix, training_labels
 from pipelines.sources.table.paths import paths_of
@@ -31,13 +31,17 @@ class Options(MaskedTableOptions):
     """What a CSV of images takes; `task` is by default `multilabel` for several label columns.
 
     Attributes:
-        boxes: Instead of masks: a CSV of boxes around lesions, see `pipelines.sources.table.boxes.box_masks`.
-        box_columns: Its columns of the left edge, the upper edge, the width and the height, in pixels.
+        boxes: Instead of masks: boxes around lesions, a CSV, a `.json` as COCO has it or a folder of `.xml` as Pascal
+            VOC has them, see `pipelines.sources.table.boxes.box_masks`.
+        box_format: Of a CSV: `"xywh"` (left, upper edge, width, height) or `"xyxy"` (left, upper, right, lower edge).
+        box_columns: Of a CSV, its four columns in that order, in pixels; by default as in
+            `pipelines.sources.table.boxes.FORMATS`.
         max_pixels: Height times width up to which an image is decoded, see `pipelines.images.decode.read_image`.
     """
 
     boxes: str | None = None
-    box_columns: Sequence[str] = BOX_COLUMNS
+    box_format: str = "xywh"
+    box_columns: Sequence[str] | None = None
     max_pixels: int = MAX_PIXELS
 
 
@@ -101,7 +105,9 @@ def open_table(csv: str, **options: Any) -> Records:
         train_labels=train_labels,
         path_of=path_of(table[columns.path], distinct=True),
         mask_of=columns.mask and path_of(filled(table[columns.mask], csv)),
-        boxes=None if given.boxes is None else box_masks(given.boxes, ids, given.box_columns),
+        boxes=None
+        if given.boxes is None
+        else box_masks(given.boxes, ids, box_format=given.box_format, columns=given.box_columns),
         max_pixels=given.max_pixels,
     )
 

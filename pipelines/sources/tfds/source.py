@@ -12,8 +12,7 @@ import pandas as pd
 
 from medkeras.errors import InputError
 from medkeras.tasks import default_task
-from pipelines.images.decode import MAX_PIXELS
-from pipelines.images.defects import defect
+from pipelines.images.decode import MAX_PIXELS, checked_header
 from pipelines.images.headers import read_header
 from pipelines.images.records import Records
 from pipelines.sources.images import file_fingerprint
@@ -98,7 +97,9 @@ def open_tfds(name: str, **options: Any) -> Records:
 
     def coded(i: int) -> bytes:
         theirs, row = origin[i]
-        return _sound(splits[theirs].coded(row), table["id"][i], given.max_pixels)
+        data = splits[theirs].coded(row)
+        checked_header(data, table["id"][i], max_pixels=given.max_pixels)
+        return data
 
     return Records(
         name=info.name,
@@ -180,19 +181,6 @@ def _version(paths: Sequence[os.PathLike]) -> str:
     """Returns a string that changes when a file of the set does."""
     joined = " ".join(file_fingerprint(os.fspath(path)) for path in paths)
     return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
-
-
-def _sound(data: bytes, name: str, max_pixels: int) -> bytes:
-    """Returns the bytes of an image that is whole and not too large."""
-    if reason := defect(data):
-        raise InputError(f"Cannot read {name}: {reason}")
-    header = read_header(data)
-    if header.height * header.width > max_pixels:
-        raise InputError(
-            f"Cannot read {name}: {header.width} x {header.height} pixels are more than `max_pixels`. "
-            f"Received: max_pixels={max_pixels}"
-        )
-    return data
 
 
 def _decoded(data: bytes, feature: Any, name: str) -> np.ndarray:

@@ -203,6 +203,25 @@ def test_a_jpeg_of_broken_structure_is_refused(tmp_path, damage, reason):
         read_image(written(tmp_path, damage(data, data.find(b"\xff\xd0"))))
 
 
+def cut(kind):
+    return encoded(RGB, kind)[:-1]
+
+
+def without_a_restart():
+    data = encoded(RGB, "JPEG", restart_marker_blocks=2)
+    at = data.find(b"\xff\xd0")
+    return data[:at] + data[at + 2 :]
+
+
+@pytest.mark.parametrize("data", [cut("PNG"), cut("GIF"), without_a_restart()], ids=["png", "gif", "jpeg"])
+def test_pillow_does_not_see_what_is_checked_here(tmp_path, data):
+    """The reason for checks of our own: to Pillow these are whole images."""
+    Image.open(io.BytesIO(data)).verify()
+    assert np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).shape == (24, 36, 3)
+    with pytest.raises(ValueError, match="truncated|damaged"):
+        read_image(written(tmp_path, data))
+
+
 def test_garbage_in_the_middle_of_a_jpeg_is_nearly_always_found(tmp_path, real_data):
     """512 bytes, as a lost disk sector: the chance to miss them is (255/256)^512 = 13 %, if they are random."""
     data = (real_data / "idrid_seg20" / "images" / "IDRiD_01.jpg").read_bytes()

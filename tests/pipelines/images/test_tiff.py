@@ -2,11 +2,12 @@
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.images.decode import read_image, read_shape, read_values
-from pipelines.images.tiff import tiff_pages
 
 RNG = np.random.default_rng(0)
 WHITE, BLACK, RGB, YCBCR = 0, 1, 2, 6
@@ -99,29 +100,31 @@ def test_alpha_that_is_part_of_the_colours_is_dropped(tmp_path, kind, extra):
     np.testing.assert_array_equal(read(tmp_path, image, RGB, extra=extra), image[..., :3])
 
 
-def test_alpha_beside_the_colours_must_be_opaque_in_8_bits(tmp_path):
-    """OpenCV multiplies the colours by it, and what is lost by that does not come back."""
-    image = noise(np.uint8, 4)
-    with pytest.raises(ValueError, match="a.tif: a transparent TIFF is not read"):
-        read(tmp_path, image, RGB, extra=2)
-    image[..., 3] = 255
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_alpha_beside_the_colours_leaves_them_as_they_are(tmp_path, kind):
+    """OpenCV multiplies colours of 8 bits by it."""
+    image = noise(kind, 4)
     np.testing.assert_array_equal(read(tmp_path, image, RGB, extra=2), image[..., :3])
-    deep = noise(np.uint16, 4)
-    np.testing.assert_array_equal(read(tmp_path, deep, RGB, extra=2), deep[..., :3])
 
 
-def test_planes_of_8_bits_are_read_and_deeper_ones_refused(tmp_path):
-    image = noise(np.uint8, 3)
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_alpha_beside_grey_is_dropped(tmp_path, kind):
+    image = noise(kind, 2)
+    np.testing.assert_array_equal(read(tmp_path, image, BLACK, extra=2), image[..., 0])
+    assert read_shape(tmp_path / "a.tif") == (5, 7, 1)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_planes_are_read(tmp_path, kind):
+    """OpenCV scrambles those of more than 8 bits."""
+    image = noise(kind, 3)
     np.testing.assert_array_equal(read(tmp_path, image, RGB, planes=2), image)
-    for kind in (np.uint16, np.float32):
-        with pytest.raises(ValueError, match="a.tif: .*PlanarConfiguration=2"):
-            read(tmp_path, noise(kind, 3), RGB, planes=2)
 
 
 @pytest.mark.parametrize(
     ("image", "color", "reason"),
     [
-        (noise(np.uint16, 2), BLACK, "SamplesPerPixel=2"),
+        (noise(np.uint16, 5), BLACK, "SamplesPerPixel=5"),
         (noise(np.uint16, 3), YCBCR, "PhotometricInterpretation=6"),
         (noise(np.uint8, 5), RGB, "of a kind that is not read"),
         (noise(np.float32, 1), WHITE, "zero is white"),
@@ -140,8 +143,48 @@ def test_label_masks_may_have_any_type(tmp_path):
     np.testing.assert_array_equal(read_values(tmp_path / "a.tif"), image[..., 0])
 
 
-def test_pages_in_a_circle_are_counted_once():
-    data = bytearray(tiff(noise(np.uint8, 1), BLACK))
+def test_pages_in_a_circle_are_counted_once(tmp_path):
+    image = noise(np.uint8, 1)
+    data = bytearray(tiff(image, BLACK))
     count = struct.unpack_from("<H", data, 8)[0]
     struct.pack_into("<I", data, 10 + 12 * count, 8)  # The next page is the first.
-    assert len(list(tiff_pages(bytes(data)))) == 1
+    (tmp_path / "a.tif").write_bytes(data)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image[..., 0])
+
+
+SMOOTH = cv2.GaussianBlur(RNG.integers(0, 256, (40, 56, 4), dtype=np.uint8), (0, 0), 3)
+COLOURS = Image.fromarray(SMOOTH[..., :3])
+
+
+PLAIN = ("raw", "packbits", "tiff_deflate", "tiff_lzw")
+CODINGS = [(mode, one) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr") for one in PLAIN]
+CODINGS += [("1", "group3"), ("1", "group4"), ("L", "jpeg"), ("RGB", "jpeg"), ("YCbCr", "jpeg")]
+
+
+@pytest.mark.parametrize(("mode", "compression"), CODINGS)
+def test_every_coding_is_read_as_pillow_reads_it_or_refused(tmp_path, mode, compression):
+    path = tmp_path / "a.tif"
+    COLOURS.convert(mode).save(path, compression=compression)
+    oracle = Image.open(path)
+    if mode == "YCbCr" and compression != "jpeg":
+        with pytest.raises(ValueError, match="a.tif: .*PhotometricInterpretation=6"):
+            read_image(path)
+        return
+    grey = mode in ("1", "L", "LA")
+    expected = np.asarray(oracle.convert("L" if grey else "RGB")).astype(int)
+    found = read_image(path)
+    assert found.dtype == np.uint8 and read_shape(path) == (40, 56, 1 if grey else 3)
+    np.testing.assert_allclose(found, expected, atol=2 if compression == "jpeg" or mode == "CMYK" else 0)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_fewer_bits_fill_the_range(tmp_path, bits):
+    levels = RNG.integers(0, 2**bits, (4, 16)).astype(np.uint8)
+    packed = np.packbits((levels[..., None] >> np.arange(bits - 1, -1, -1) & 1).reshape(4, -1), axis=1)
+    data = bytearray(tiff(np.zeros((4, packed.shape[1], 1), np.uint8), BLACK))
+    data[-packed.size :] = packed.tobytes()
+    for tag, value in ((256, 16), (258, bits)):
+        at = data.find(struct.pack("<H", tag), 8)
+        struct.pack_into("<H", data, at + 8, value)
+    (tmp_path / "a.tif").write_bytes(data)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), levels * (255 // (2**bits - 1)))
