@@ -8,11 +8,12 @@ from keras import ops
 
 from medkeras.errors import InputError
 from medkeras.models import ImageClassifier
+from medkeras.models.wrapper import Wrapper
 from medkeras.uncertainty.scaling import LogitScaling
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class Calibrated(ImageClassifier):
+class Calibrated(Wrapper):
     """A classifier with its logits scaled, so that whatever uses it has calibrated probabilities.
 
     It is the classifier's graph with one step behind it: the weights, the explain points and the stochastic layers are
@@ -53,34 +54,14 @@ class Calibrated(ImageClassifier):
     ) -> None:
         scaling = LogitScaling.from_dict(scaling) if isinstance(scaling, dict) else scaling
         _check(classifier, scaling)
-        super().__init__(
-            inputs=classifier.input,
-            logits=_scaled(classifier.output, scaling),
-            image_shape=classifier.image_shape,
-            num_classes=classifier.num_classes,
-            task=classifier.task,
-            class_names=classifier.class_names,
-            normalization=classifier.normalization,
-            explain_points=classifier.explain_points,
-            stochastic=classifier.stochastic,
-            name=name or classifier.name,
-        )
+        super().__init__(classifier, logits=_scaled(classifier.output, scaling), name=name or classifier.name)
         self.scaling = scaling
         # Past Keras, which would track, and save, the same layers a second time.
         self.__dict__["classifier"] = classifier
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        classifier = keras.saving.serialize_keras_object(self.classifier)
-        classifier = {k: v for k, v in classifier.items() if k in ("module", "class_name", "config", "registered_name")}
-        return {"name": self.name, "classifier": classifier, "scaling": self.scaling.to_dict()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Calibrated":
-        """Builds the model that `get_config` described."""
-        config = dict(config)
-        classifier = keras.saving.deserialize_keras_object(config.pop("classifier"), custom_objects=custom_objects)
-        return cls(classifier, **config)
+    def settings(self) -> dict[str, Any]:
+        """Returns the scaling, as plain values."""
+        return {"scaling": self.scaling.to_dict()}
 
 
 def with_scaling(model: ImageClassifier, scaling: LogitScaling) -> ImageClassifier:

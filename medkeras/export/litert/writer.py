@@ -71,8 +71,6 @@ def export_litert(
         >>> "CONV_2D" in check_builtin(file)
         True
     """
-    import tensorflow as tf
-
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
         raise InputError(f"A LiteRT file ends in .tflite. Received: path={str(path)!r}")
@@ -83,19 +81,26 @@ def export_litert(
     described = None if labels is None else json.dumps(labels)
     with tempfile.TemporaryDirectory() as folder:
         saved = model if isinstance(model, (str, os.PathLike)) else export_edge_source(model, folder)
-        signatures = source_signatures(saved)
-        if precision == "full-int8":
-            representative = model_images(representative, source_shape(saved))
-        converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=signatures)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        _set_precision(converter, precision, representative, signatures)
-        content = _convert(converter)
+        content = _converted(saved, precision, representative)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     if described is not None:
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(zipfile.ZipInfo(LABELS), described)  # Of a fixed date: the same bytes again.
     return path
+
+
+def _converted(saved: str | os.PathLike, precision: str, representative: Any) -> bytes:
+    """Returns the LiteRT file of a SavedModel."""
+    import tensorflow as tf
+
+    signatures = source_signatures(saved)
+    if precision == "full-int8":
+        representative = model_images(representative, source_shape(saved))
+    converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=signatures)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    _set_precision(converter, precision, representative, signatures)
+    return _convert(converter)
 
 
 def _set_precision(converter: Any, precision: str, representative: Any, signatures: list[str]) -> None:

@@ -12,9 +12,7 @@ from medkeras.models.came.blocks import external_stage, local_block, shrink_toke
 from medkeras.models.came.fusion import fuse
 from medkeras.models.explain_points import ExplainPoint, Grid
 from medkeras.models.hemf.model import classify
-from medkeras.models.hemf.parts import check_image, shrink
-
-STAGES = 4
+from medkeras.models.hemf.parts import STAGES, check_image, check_pyramid, shrink
 
 
 @keras.saving.register_keras_serializable("medkeras")
@@ -81,17 +79,7 @@ class CAME(Architecture):
 
     def _check(self, input_shape: Sequence[int]) -> None:
         check_image(input_shape)
-        rules = [
-            (name, len(getattr(self, name)) == STAGES and min(getattr(self, name)) >= 1, "be four positive numbers")
-            for name in ("widths", "depths")
-        ]
-        rules += [(name, getattr(self, name) >= 1, "be at least 1") for name in ("head_size", "memory")]
-        rules += [
-            ("conv_init_std", self.conv_init_std > 0, "be positive"),
-            ("memory_epsilon", self.memory_epsilon >= 0, "be at least 0"),
-            ("dropout", 0 <= self.dropout < 1, "be in [0, 1)"),
-        ]
-        self.check_arguments(*rules)
+        check_pyramid(self, per_stage=("widths", "depths"), positive=("head_size", "memory"), rates=("dropout",))
         if any(width % self.head_size for width in self.widths):
             raise InputError(
                 f"`widths` must be multiples of `head_size`. Received: widths={self.widths}, head_size={self.head_size}"

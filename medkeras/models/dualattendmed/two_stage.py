@@ -13,6 +13,7 @@ from medkeras.layers import AttentionCrop
 from medkeras.layers.attention.crop_drop import PEAKS
 from medkeras.models.base import ImageClassifier
 from medkeras.models.explain_points import Grid, Tokens
+from medkeras.models.wrapper import Wrapper
 from medkeras.tasks import is_multilabel
 
 AVERAGES = ("logits", "probabilities")
@@ -54,7 +55,7 @@ def two_stage(model: ImageClassifier, protocol: str = "dualattendmed", **changes
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class TwoStage(ImageClassifier):
+class TwoStage(Wrapper):
     """Classifies an image as a whole and again cropped to what its attention map marks, and averages.
 
     It has the task, the classes, the normalisation and the explain points of the given model, whose weights it
@@ -118,15 +119,8 @@ class TwoStage(ImageClassifier):
             logits, attention = first(mirrored)
             looks += [logits, *(classifier(zoom([mirrored, attention])) for zoom in zooms)]
         super().__init__(
-            inputs=image,
+            classifier,
             logits=_mean(looks, average, classifier.task),
-            image_shape=classifier.image_shape,
-            num_classes=classifier.num_classes,
-            task=classifier.task,
-            class_names=classifier.class_names,
-            normalization=classifier.normalization,
-            explain_points=classifier.explain_points,
-            stochastic=classifier.stochastic,
             name=name or f"{classifier.name}_two_stage",
         )
         self._classifier_name = classifier.name
@@ -145,19 +139,6 @@ class TwoStage(ImageClassifier):
             "flips": self.flips,
             "point": self.point,
         }
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        classifier = keras.saving.serialize_keras_object(self.classifier)
-        classifier = {k: v for k, v in classifier.items() if k in ("module", "class_name", "config", "registered_name")}
-        return {"name": self.name, "classifier": classifier} | self.settings()
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TwoStage":
-        """Builds the model that `get_config` described."""
-        config = dict(config)
-        classifier = keras.saving.deserialize_keras_object(config.pop("classifier"), custom_objects=custom_objects)
-        return cls(classifier, **config)
 
 
 def _check(classifier: Any, peak: str, average: str, point: str) -> None:

@@ -14,9 +14,8 @@ from medkeras.models.hemf import convert
 from medkeras.models.hemf.fusion import Fusion, fuse
 from medkeras.models.hemf.global_stage import global_stage
 from medkeras.models.hemf.local_block import local_block
-from medkeras.models.hemf.parts import channel_norm, check_image, shrink
+from medkeras.models.hemf.parts import STAGES, channel_norm, check_image, check_pyramid, shrink
 
-STAGES = 4
 # Which branches, and which parts of the fusion, each row of the published ablation has.
 SETTINGS = {
     "S1": ("local",),
@@ -112,19 +111,9 @@ class HEMF(Architecture):
 
     def _check(self, input_shape: Sequence[int]) -> None:
         check_image(input_shape)
-        rules = [
-            (name, len(getattr(self, name)) == STAGES and min(getattr(self, name)) >= 1, "be four positive numbers")
-            for name in ("widths", "local_depths", "global_depths")
-        ]
-        rules += [(name, 0 <= getattr(self, name) < 1, "be in [0, 1)") for name in RATES]
-        rules += [
-            ("heads", self.heads >= 1, "be at least 1"),
-            ("memory", self.memory >= 1, "be at least 1"),
-            ("setting", self.setting in SETTINGS, f"be one of {tuple(SETTINGS)}"),
-            ("conv_init_std", self.conv_init_std > 0, "be positive"),
-            ("memory_epsilon", self.memory_epsilon >= 0, "be at least 0"),
-        ]
-        self.check_arguments(*rules)
+        depths = ("widths", "local_depths", "global_depths")
+        check_pyramid(self, per_stage=depths, positive=("heads", "memory"), rates=RATES)
+        self.check_arguments(("setting", self.setting in SETTINGS, f"be one of {tuple(SETTINGS)}"))
         if any(width % (2 * self.heads) or width < 4 * self.heads for width in self.widths):
             raise InputError(
                 "`widths` must be multiples of twice `heads`, at least four per head. "

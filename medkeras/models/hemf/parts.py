@@ -1,5 +1,6 @@
 """Small parts that the branches and the fusion share: norms, projections, stems, and their published initial values."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -7,7 +8,9 @@ from keras import ops
 
 from medkeras.errors import InputError
 from medkeras.layers import ChannelDense, SteadyBatchNorm, SteadyLayerNorm
+from medkeras.models.base import ImageClassifier
 
+STAGES = 4
 CELL = 32  # pixels per cell of the last stage
 NORM_EPSILON = 1e-6  # larger values would swallow what external attention gives at first: about 1e-4
 
@@ -105,3 +108,24 @@ def check_image(input_shape: Any) -> None:
             f"`input_shape` must be (height, width, channels), both edges a multiple of {CELL} pixels; bring images to "
             f"such a size before. Received: input_shape={shape}"
         )
+
+
+def check_pyramid(
+    model: ImageClassifier, *, per_stage: Sequence[str], positive: Sequence[str], rates: Sequence[str]
+) -> None:
+    """Raises ValueError unless the arguments that all models of four stages take keep their rules.
+
+    Args:
+        model: A model that has its arguments, `conv_init_std` and `memory_epsilon` among them.
+        per_stage: Arguments that are four positive numbers.
+        positive: Whole numbers of at least 1.
+        rates: Numbers in [0, 1).
+    """
+    numbers = {name: getattr(model, name) for name in per_stage}
+    model.check_arguments(
+        *((name, len(n) == STAGES and min(n) >= 1, "be four positive numbers") for name, n in numbers.items()),
+        *((name, getattr(model, name) >= 1, "be at least 1") for name in positive),
+        *((name, 0 <= getattr(model, name) < 1, "be in [0, 1)") for name in rates),
+        ("conv_init_std", model.conv_init_std > 0, "be positive"),
+        ("memory_epsilon", model.memory_epsilon >= 0, "be at least 0"),
+    )

@@ -5,17 +5,16 @@ from typing import Any
 
 import keras
 
-from medkeras.super_resolution import convert
 from medkeras.super_resolution.autoencoder.codebook import Codebook
 from medkeras.super_resolution.blocks import GroupNorm, SpatialAttention, conv3, double, halve, residual
-from medkeras.super_resolution.diffusion.unet import check_widths
+from medkeras.super_resolution.network import Network, check_widths
 
 EPSILON = 1e-6
 QUERIES = 1024  # attention's, at a time
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class VQVAE(keras.Model):
+class VQVAE(Network):
     """Encodes an image into a smaller latent image, takes the nearest vectors of a codebook, and decodes them.
 
     The defaults are the autoencoder of CompVis/ldm-super-resolution-4x-openimages. Super resolution needs the decoder
@@ -93,36 +92,6 @@ class VQVAE(keras.Model):
     def codebook(self) -> Codebook:
         """The layer that quantises."""
         return self.decoder.get_layer("quantize")
-
-    @property
-    def factor(self) -> int:
-        """By how much a latent is smaller than its image."""
-        return 2 ** (len(self.widths) - 1)
-
-    def official_tensors(self) -> list[Any]:
-        """Lists, for each variable, the official tensors that it is made of: see `medkeras.checkpoints.load`."""
-        return convert.official_tensors(self)
-
-    def is_unused(self, name: str) -> bool:
-        """Says whether a tensor of the official checkpoint has no effect: none is known."""
-        return False
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "channels": self.channels,
-            "latent_channels": self.latent_channels,
-            "widths": list(self.widths),
-            "depth": self.depth,
-            "codebook_size": self.codebook_size,
-            "groups": self.groups,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "VQVAE":
-        """Builds the model that `get_config` described."""
-        return cls(**config)
 
 
 def _encode(x: Any, latent_channels: int, *, widths: tuple[int, ...], depth: int, groups: int) -> Any:

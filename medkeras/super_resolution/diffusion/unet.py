@@ -8,15 +8,15 @@ import numpy as np
 from keras import ops
 
 from medkeras.errors import InputError
-from medkeras.super_resolution import convert
 from medkeras.super_resolution.blocks import GroupNorm, SpatialAttention, conv3, double, halve, residual
+from medkeras.super_resolution.network import Network, check_widths
 
 EPSILON = 1e-5
 PERIOD = 10_000.0
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class UNet(keras.Model):
+class UNet(Network):
     """Predicts the noise in a latent image from the latent, an image that guides it, and the time.
 
     The defaults are the denoiser of CompVis/ldm-super-resolution-4x-openimages.
@@ -73,37 +73,6 @@ class UNet(keras.Model):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.widths, self.depth, self.groups = tuple(widths), depth, groups
         self.attention_levels, self.head_channels = tuple(attention_levels), head_channels
-
-    @property
-    def factor(self) -> int:
-        """By how much the innermost level is smaller than the input."""
-        return 2 ** (len(self.widths) - 1)
-
-    def official_tensors(self) -> list[Any]:
-        """Lists, for each variable, the official tensors that it is made of: see `medkeras.checkpoints.load`."""
-        return convert.official_tensors(self)
-
-    def is_unused(self, name: str) -> bool:
-        """Says whether a tensor of the official checkpoint has no effect: none is known."""
-        return False
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "widths": list(self.widths),
-            "depth": self.depth,
-            "attention_levels": list(self.attention_levels),
-            "head_channels": self.head_channels,
-            "groups": self.groups,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "UNet":
-        """Builds the model that `get_config` described."""
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("medkeras")
@@ -209,19 +178,6 @@ class _Builder:
     def _attention(self, x: Any, *, name: str) -> Any:
         heads = x.shape[-1] // self.head_channels
         return SpatialAttention(heads, groups=self.groups, epsilon=EPSILON, name=name)(x)
-
-
-def check_widths(widths: Sequence[int], depth: int, groups: int) -> None:
-    """Holds the levels to their rule.
-
-    Raises:
-        ValueError: If there is no level, `depth` is below 1, or `groups` does not divide every width.
-    """
-    if not len(widths) or depth < 1 or groups < 1 or any(w < 1 or w % groups for w in widths):
-        raise InputError(
-            "`widths` must be one or more multiples of `groups`, `depth` at least 1. "
-            f"Received: widths={tuple(widths)}, groups={groups}, depth={depth}"
-        )
 
 
 def check_attention(widths: Sequence[int], levels: Sequence[int], head_channels: int) -> None:

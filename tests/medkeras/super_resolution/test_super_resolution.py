@@ -160,6 +160,22 @@ def test_models_are_saved_and_loaded_in_safe_mode(part, upscaler, tmp_path):
     np.testing.assert_allclose(again(inputs), model(inputs), atol=1e-6)
 
 
+LEVELS = {"widths": [8, 16], "depth": 1, "groups": 4}
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (VQVAE, {"channels": 3, "latent_channels": 2, "codebook_size": 10, "name": "book"}),
+        (UNet, {"in_channels": 5, "out_channels": 2, "attention_levels": [1], "head_channels": 8, "name": "denoiser"}),
+    ],
+)
+def test_a_configuration_has_the_keys_that_version_0_1_wrote(model, config):
+    config = config | LEVELS
+    built = model.from_config(config)
+    assert built.get_config() == config and built.factor == 2
+
+
 def test_the_denoiser_knows_the_time(upscaler):
     x = normal(1, 8, 8, 6)
     assert np.abs(upscaler.unet([x, np.array([1])]) - upscaler.unet([x, np.array([900])])).max() > 1e-4
