@@ -73,7 +73,9 @@ def read_header(data: bytes | BinaryIO) -> Header | None:
         data: The file, or its bytes.
 
     Example:
-        >>> read_header(b"GIF89a" + bytes([6, 0, 4, 0, 0, 0, 0]) + b"," + bytes(9)).shape
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (6, 4)).save(file, "BMP")
+        >>> read_header(file.getvalue()).shape
         (4, 6, 3)
     """
     file = io.BytesIO(data) if isinstance(data, bytes) else data
