@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from experiment import config_of, parser_of
 
-from medkeras.evaluation.localization import mean_interval
+from medkeras.evaluation.statistics.means import mean_interval
 from medkeras.explain import map_names
 from pipelines.inference.trained_model import load_model
 from pipelines.io.run_folder import RunFolder

@@ -33,7 +33,7 @@ import baselines  # noqa: F401
 from experiment import config_of, parser_of
 
 from medkeras.evaluation import paired_bootstrap
-from medkeras.evaluation.localization import mean_interval
+from medkeras.evaluation.statistics.means import mean_interval
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.localize import localize_run

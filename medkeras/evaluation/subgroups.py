@@ -144,17 +144,7 @@ def measure_subgroups(
         raise InputError(
             f"`smallest` is at least 2 and `questions` at least 1. Received: smallest={smallest}, questions={questions}"
         )
-    positive, scores = check_scores(positive, scores)
-    decisions = np.asarray(decisions, dtype=bool)
-    index = np.asarray(index)
-    patients = np.arange(len(positive)) if patients is None else group_index(patients, len(positive))
-    if not len(decisions) == len(index) == len(positive):
-        raise InputError(
-            f"Each image has a decision and a group. Received: {len(positive)} images, {len(decisions)} decisions, "
-            f"{len(index)} groups"
-        )
-    if np.any((index < 0) | (index >= len(names))):
-        raise InputError(f"Groups are numbered from 0 to {len(names) - 1}. Received: {np.unique(index).tolist()}")
+    positive, scores, decisions, index, patients = _checked(positive, scores, decisions, index, patients, len(names))
     rows = [np.flatnonzero(index == k) for k in range(len(names))]
     arrays = [(positive[r], scores[r], decisions[r], patients[r]) for r in rows]
     found = [_subgroup(name, *each, smallest, level) for name, each in zip(names, arrays, strict=True)]
@@ -171,6 +161,20 @@ def measure_subgroups(
             apart = tuple(m for m in MEASURES if wide[m].low > 0 or wide[m].high < 0)
             found[k] = dataclasses.replace(found[k], differences=differences, stands_out=apart)
     return found
+
+
+def _checked(positive: Any, scores: Any, decisions: Any, index: Any, patients: Any, groups: int) -> list[np.ndarray]:
+    positive, scores = check_scores(positive, scores)
+    decisions, index = np.asarray(decisions, dtype=bool), np.asarray(index)
+    patients = np.arange(len(positive)) if patients is None else group_index(patients, len(positive))
+    if not len(decisions) == len(index) == len(positive):
+        raise InputError(
+            f"Each image has a decision and a group. Received: {len(positive)} images, {len(decisions)} decisions, "
+            f"{len(index)} groups"
+        )
+    if np.any((index < 0) | (index >= groups)):
+        raise InputError(f"Groups are numbered from 0 to {groups - 1}. Received: {np.unique(index).tolist()}")
+    return [positive, scores, decisions, index, patients]
 
 
 def _subgroup(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation import Interval, psnr, ssim
-from medkeras.evaluation.localization import mean_interval
+from medkeras.evaluation.statistics.means import mean_interval
 from medkeras.super_resolution.enhancement.attention_guided import Upscaler
 from medkeras.super_resolution.enhancement.reintegration import resize
 from medkeras.super_resolution.interpolated import Interpolation

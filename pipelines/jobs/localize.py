@@ -13,7 +13,8 @@ from rich.table import Table
 
 from medkeras.errors import InputError
 from medkeras.evaluation import Localization, choose_threshold, evaluate_localization, image_scores, random_head_iou
-from medkeras.evaluation.localization import MEASURES, mean_interval
+from medkeras.evaluation.localization import MEASURES
+from medkeras.evaluation.statistics.means import mean_interval
 from medkeras.explain import Appearance, default_map, localization_figure, map_names, mark_regions, saliency_maps
 from medkeras.explain.methods.feature_maps import activations
 from medkeras.explain.regions import CLASS_MAPS, Regions, is_of_class

@@ -16,14 +16,14 @@ from pipelines.inference.predictions import Predictions, read_predictions
 from pipelines.io.output import check_folder
 from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.compare import compare_runs
-from pipelines.report import curves
 from pipelines.report.card import render_card
-from pipelines.report.choose_pictures import gallery_of
-from pipelines.report.facts import read_facts
-from pipelines.report.missing import missing_row
-from pipelines.report.page import render_page
-from pipelines.report.parts import is_damaged
-from pipelines.report.svg import Chart
+from pipelines.report.facts.missing import missing_row
+from pipelines.report.facts.read import read_facts
+from pipelines.report.page import curves
+from pipelines.report.page.choose_pictures import gallery_of
+from pipelines.report.page.parts import is_damaged
+from pipelines.report.page.render import render_page
+from pipelines.report.page.svg import Chart
 
 
 def report_run(
@@ -39,7 +39,7 @@ def report_run(
 
     All three say the same; the page needs no other file and no network. What the run folder does not have is named on
     the page with the command that makes it. What only the authors know comes from `report.yaml` in the run folder:
-    see `pipelines.report.author`. A comparison leaves what `pipelines.jobs.compare.compare_runs` writes.
+    see `pipelines.report.facts.author`. A comparison leaves what `pipelines.jobs.compare.compare_runs` writes.
 
     Args:
         run: A run folder.

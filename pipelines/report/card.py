@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines.report.author import FIELDS
 from pipelines.report.checklist import answers
-from pipelines.report.markup import ABSENT, is_absent
-from pipelines.report.names import words
-from pipelines.report.page import NOTICE
-from pipelines.report.parts import TITLES
+from pipelines.report.facts.author import FIELDS
+from pipelines.report.facts.missing import ABSENT, is_absent
+from pipelines.report.facts.names import words
+from pipelines.report.page.parts import TITLES
+from pipelines.report.page.render import NOTICE
 
 Facts = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ def render_card(facts: Facts) -> str:
 
     Example:
         >>> import tempfile
-        >>> from pipelines.report.facts import read_facts
+        >>> from pipelines.report.facts.read import read_facts
         >>> from pipelines.io.run_folder import RunFolder
         >>> run = RunFolder(tempfile.mkdtemp())
         >>> _ = run.write_config({"data": "phantom", "model": "focusnet2d"})

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.report.author import FIRST
+from pipelines.report.facts.author import FIRST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def answers(facts: Mapping[str, Any]) -> list[Answer]:
     """Returns how far each item is answered by the facts of a run.
 
     Args:
-        facts: See `pipelines.report.facts.read_facts`.
+        facts: See `pipelines.report.facts.read.read_facts`.
 
     Example:
         >>> facts = {"author": {"ethics": ["Approved."]}, "data": {}}

@@ -205,6 +205,8 @@ def _check_draws(repeats: int, level: float) -> None:
         raise InputError(f"`repeats` must be >= 1 and `level` in (0, 1). Received: repeats={repeats}, level={level}")
 
 
+# scipy.stats.bootstrap refuses a single patient and gives NaN where one draw is undefined:
+# test_scipy_takes_no_single_patient_and_no_undefined_draw.
 def resamples(count: int, *, groups: Any = None, repeats: int = 1000, seed: int = 0) -> Iterator[np.ndarray]:
     """Yields the rows of each draw: as many images as there are, or as many whole groups, with replacement.
 

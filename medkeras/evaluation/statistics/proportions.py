@@ -99,6 +99,8 @@ def difference_of(first: Interval, second: Interval) -> Interval:
     return Interval(value, float(value - below), float(value + above))
 
 
+# scipy.stats.binomtest takes whole numbers only; the effective number of images is not one:
+# test_scipy_takes_no_effective_numbers.
 def _wilson(hits: float, count: float, level: float) -> tuple[float, float]:
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle = (hits + z**2 / 2) / (count + z**2)

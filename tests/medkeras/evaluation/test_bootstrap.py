@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from medkeras.evaluation import (
     Interval,
@@ -143,6 +144,23 @@ def test_draws_without_both_classes_are_left_out():
     labels, probabilities = [0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]]
     interval = bootstrap("auc", labels, probabilities, repeats=100)
     assert (interval.value, interval.low, interval.high) == (0.5, 0.0, 1.0)
+
+
+def test_scipy_takes_no_single_patient_and_no_undefined_draw():
+    """Why the draws are ours: a single patient is an answer, and a draw of one class is left out."""
+    with pytest.raises(ValueError, match="two or more observations"):
+        scipy.stats.bootstrap((np.zeros(1),), np.mean, method="percentile")
+    values = bootstrap("accuracy", [0, 1], [[0.9, 0.1], [0.8, 0.2]], groups=["a", "a"], repeats=20)
+    assert (values.low, values.value, values.high) == (0.5, 0.5, 0.5)
+
+    def auc(rows):
+        chosen = rows.astype(int)
+        return named_measure("auc", task="binary")(labels[chosen], probabilities[chosen])
+
+    labels, probabilities = np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]])
+    found = scipy.stats.bootstrap((np.arange(3),), auc, vectorized=False, method="percentile", n_resamples=100, rng=0)
+    assert np.isnan(found.confidence_interval.low)
+    assert bootstrap("auc", labels, probabilities, repeats=100).low == 0.0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from sklearn.metrics import f1_score, jaccard_score
 
 from medkeras.evaluation import bootstrap
 from medkeras.evaluation import localization as measures
+from medkeras.evaluation.statistics import means
 
 RNG = np.random.default_rng(0)
 
@@ -115,11 +116,11 @@ def test_the_sweep_is_that_of_the_measures_at_each_threshold():
 @pytest.mark.parametrize("groups", [None, np.array(list("abbcccdddd"))])
 def test_intervals_are_those_of_the_bootstrap(groups):
     values = RNG.uniform(size=(10, 3))
-    found = measures.mean_intervals(values, groups=groups, seed=3)
+    found = means.mean_intervals(values, groups=groups, seed=3)
     for interval, column in zip(found, values.T, strict=True):
         expected = bootstrap(lambda _, v: float(v.mean()), column, column, groups=groups, seed=3)
         np.testing.assert_allclose([*vars(interval).values()], [*vars(expected).values()], atol=1e-12)
-    alone = measures.mean_interval(values[:, 0], groups=groups, seed=3)
+    alone = means.mean_interval(values[:, 0], groups=groups, seed=3)
     np.testing.assert_allclose([*vars(alone).values()], [*vars(found[0]).values()], atol=1e-12)
 
 
@@ -192,7 +193,7 @@ def test_patients_widen_the_interval():
         (lambda: measures.choose_threshold([np.ones(3)], [np.ones(4)]), r"\(3,\) and \(4,\)"),
         (lambda: measures.choose_threshold([np.ones(3)], [np.ones(3)], thresholds=[0.5, 1.2]), r"\[0.5, 1.2\]"),
         (lambda: measures.choose_threshold([np.ones(3)], [np.ones(3)], thresholds=[]), r"\[\]"),
-        (lambda: measures.mean_intervals(np.ones((3, 1)), groups=[1, 2]), "2"),
+        (lambda: means.mean_intervals(np.ones((3, 1)), groups=[1, 2]), "2"),
         (lambda: measures.random_head_iou(np.ones((1, 4, 4, 2)), np.ones((1, 3, 3)), [0]), r"\(1, 3, 3\)"),
         (lambda: measures.random_head_iou(np.ones((1, 4, 4, 2)), np.ones((1, 4, 4)), [0.5]), "float64"),
         (lambda: measures.evaluate_localization([np.ones(3)], [np.zeros(3)], threshold=0.5), "1 empty masks"),

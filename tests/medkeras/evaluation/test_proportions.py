@@ -52,6 +52,15 @@ def test_images_of_one_patient_tell_less():
     assert naive.high - naive.low < 0.6 * (grouped.high - grouped.low)
 
 
+def test_scipy_takes_no_effective_numbers():
+    """Why the intervals are ours: 3 of 4 images of 2.5 patients' worth have an interval between those of whole ones."""
+    with pytest.raises(TypeError, match="integer"):
+        binomtest(1.875, 2.5)
+    for method in ("wilson", "exact"):
+        few, some, more = (proportion_interval(0.75 * count, count, method=method) for count in (2, 2.5, 3))
+        assert few.low < some.low < more.low < 0.75 < more.high < some.high < few.high
+
+
 def test_one_image_per_patient_is_wilsons():
     happened = np.array([1, 0, 1, 1, 0, 1])
     found, expected = share_interval(happened, groups=list("fbadce")), proportion_interval(4, 6)

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import softmax
 
 from medkeras.uncertainty import DeepEnsemble, MonteCarloDropout, TestTimeAugmentation
-from medkeras.uncertainty.augmented_views import DEFAULT_VIEWS, VIEWS
+from medkeras.uncertainty.tta import DEFAULT_VIEWS, VIEWS
 from tiny_model import TinyNet
 
 RNG = np.random.default_rng(0)

@@ -27,7 +27,7 @@ from pipelines.io.run_folder import RunFolder
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.predict import predict_run
 from pipelines.jobs.train import _say_how_sure
-from pipelines.report.facts import read_facts
+from pipelines.report.facts.read import read_facts
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import load_data, load_split
 from tiny_model import TinyNet

@@ -14,7 +14,7 @@ from sklearn.metrics import jaccard_score
 
 import medkeras
 from medkeras.evaluation import choose_operating_point, choose_threshold, image_scores, pointing_game, random_head_iou
-from medkeras.evaluation.localization import mean_interval
+from medkeras.evaluation.statistics.means import mean_interval
 from medkeras.explain import saliency_maps
 from medkeras.explain.methods.feature_maps import activations
 from medkeras.models import two_stage

@@ -26,17 +26,17 @@ from pipelines.io.run_folder import RunFolder
 from pipelines.jobs import report as report_job
 from pipelines.jobs.evaluate import evaluate_run
 from pipelines.jobs.report import report_run
-from pipelines.report import choose_pictures as report_pictures
-from pipelines.report import curves, sections_measured
-from pipelines.report.author import FIELDS, read_author
 from pipelines.report.card import render_card
 from pipelines.report.checklist import ITEMS, answers
-from pipelines.report.facts import read_facts
-from pipelines.report.headline import headlines
-from pipelines.report.markup import interval, number, tag
-from pipelines.report.page import render_page
-from pipelines.report.pictures import choose, make_picture
-from pipelines.report.svg import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Line
+from pipelines.report.facts.author import FIELDS, read_author
+from pipelines.report.facts.headline import headlines
+from pipelines.report.facts.read import read_facts
+from pipelines.report.page import choose_pictures as report_pictures
+from pipelines.report.page import curves, sections_measured
+from pipelines.report.page.markup import interval, number, tag
+from pipelines.report.page.pictures import choose, make_picture
+from pipelines.report.page.render import render_page
+from pipelines.report.page.svg import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Line
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import load_split
 from spot_net import SpotNet
@@ -603,7 +603,7 @@ def test_the_operating_point_lies_on_the_roc_curve():
 
 def test_markup_escapes_all_but_itself():
     assert tag("p", "<b>", tag("i", "&"), None, title='"', hidden=True, id=None) == (
-        '<p title="&quot;" hidden>&lt;b&gt;<i>&amp;</i></p>'
+        '<p title="&#34;" hidden>&lt;b&gt;<i>&amp;</i></p>'
     )
     assert number(float("nan")) == number(None) == "–" and interval({"value": None}) == "–"
     assert interval({"value": 0.5, "low": None, "high": None}) == number(0.5)
@@ -615,8 +615,8 @@ def test_the_package_ships_the_parts_of_the_page():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     shipped = set(setup["options.package_data"]["pipelines"].split())
-    parts = {path for path in (ROOT / "pipelines/report").iterdir() if path.suffix not in (".py", "")}
-    assert {f"report/{path.name}" for path in parts} <= shipped and len(parts) == 3
+    parts = {path for path in (ROOT / "pipelines/report/page").iterdir() if path.suffix not in (".py", "")}
+    assert {f"report/page/{path.name}" for path in parts} <= shipped and len(parts) == 3
 
 
 PROBE = """

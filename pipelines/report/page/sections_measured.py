@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.report.markup import Markup, interval, is_absent, join, number, table, tag
-from pipelines.report.names import words
-from pipelines.report.parts import Charts, Facts, absent, drawn, is_damaged, paragraph, terms
+from pipelines.report.facts.missing import is_absent
+from pipelines.report.facts.names import words
+from pipelines.report.page.markup import Markup, interval, join, number, table, tag
+from pipelines.report.page.parts import Charts, Facts, absent, drawn, is_damaged, paragraph, terms
 
 RULES = {
     "youden": "the largest sum of sensitivity and specificity",

@@ -14,10 +14,10 @@ from pipelines.images.records import SPLITS
 from pipelines.io.csv_table import AS_WRITTEN
 from pipelines.io.json_types import mismatch
 from pipelines.io.run_folder import RunFolder
-from pipelines.report.author import read_author
-from pipelines.report.headline import headlines
-from pipelines.report.missing import missing_parts
-from pipelines.report.parts_read import (
+from pipelines.report.facts.author import read_author
+from pipelines.report.facts.headline import headlines
+from pipelines.report.facts.missing import missing_parts
+from pipelines.report.facts.parts import (
     Calibrated,
     Environment,
     Localization,
@@ -50,8 +50,8 @@ def read_facts(run: RunFolder, *, called: str | os.PathLike | None = None) -> di
         called: The folder as the commands to reproduce name it; its path by default.
 
     Returns:
-        `run`, `title`, `author` (see `pipelines.report.author`), `model`, `data`, `evaluation`, `headline`, `classes`,
-        `confusion`, `operating_point`, `calibration`, `subgroups`, `errors`, `history`, `localization`,
+        `run`, `title`, `author` (see `pipelines.report.facts.author`), `model`, `data`, `evaluation`, `headline`,
+        `classes`, `confusion`, `operating_point`, `calibration`, `subgroups`, `errors`, `history`, `localization`,
         `decision_curve`, `environment`, `config` and `commands`, all of plain values; what the folder does not have, or
         what cannot be read, is None, and `missing` has a row for it: `part`, `what`, the `command` that makes it, and
         of a damaged file `damaged`, the reason.

@@ -14,8 +14,8 @@ from pipelines.inference.display import as_seen, expert_mask, listed
 from pipelines.inference.predictions import Predictions
 from pipelines.inference.trained_model import load_calibrated
 from pipelines.io.run_folder import RunFolder
-from pipelines.report.names import words
-from pipelines.report.pictures import Picture, choose, make_picture
+from pipelines.report.facts.names import words
+from pipelines.report.page.pictures import Picture, choose, make_picture
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import load_split
 
@@ -27,7 +27,7 @@ def gallery_of(
 
     Args:
         folder: The run folder.
-        facts: See `pipelines.report.facts.read_facts`.
+        facts: See `pipelines.report.facts.read.read_facts`.
         predictions: Of the split that was evaluated.
         count: Images of each group, at least 1.
         seed: Of the choice.

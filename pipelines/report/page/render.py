@@ -2,16 +2,16 @@
 
 import base64
 import hashlib
-import string
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from pipelines.report import sections_images, sections_made, sections_measured
-from pipelines.report.markup import Markup, join, tag
-from pipelines.report.parts import TITLES
-from pipelines.report.pictures import Picture
-from pipelines.report.svg import Chart
+import jinja2
+
+from pipelines.report.page import sections_images, sections_made, sections_measured
+from pipelines.report.page.parts import TITLES
+from pipelines.report.page.pictures import Picture
+from pipelines.report.page.svg import Chart
 
 NOTICE = "For research. This is not a medical device, and this report does not show that it is fit for clinical use."
 
@@ -26,14 +26,14 @@ def render_page(
     """Returns the page as HTML.
 
     Args:
-        facts: See `pipelines.report.facts.read_facts`; with `comparisons`, which is empty for a single run.
+        facts: See `pipelines.report.facts.read.read_facts`; with `comparisons`, which is empty for a single run.
         charts: `ranking`, `decision`, `sureness` and `history`, as far as there are any.
         pictures: Of the gallery.
         note: What stands above the gallery.
 
     Example:
         >>> import tempfile
-        >>> from pipelines.report.facts import read_facts
+        >>> from pipelines.report.facts.read import read_facts
         >>> from pipelines.io.run_folder import RunFolder
         >>> run = RunFolder(tempfile.mkdtemp())
         >>> _ = run.write_config({"data": "phantom", "model": "focusnet2d"})
@@ -57,23 +57,23 @@ def render_page(
         "checklist": sections_made.checklist(facts),
         "reproduce": sections_made.reproduce(facts),
     }
-    made = {name: body for name, body in made.items() if body is not None}
-    links = [tag("li", tag("a", TITLES[name], href=f"#{name}")) for name in made]
     script = _part("script.js")
-    return string.Template(_part("template.html")).substitute(
-        title=join([facts["title"]]),
+    # Whatever is not markup already is escaped on its way into the page.
+    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_part("template.html"))
+    return page.render(
+        title=facts["title"],
         policy=_policy(script),
         style=_part("style.css"),
         script=script,
-        about=join([_about(facts)]),
+        about=_about(facts),
         notice=NOTICE,
-        links=join(links),
-        sections=join(_section(name, body) for name, body in made.items()),
+        titles=TITLES,
+        sections={name: body for name, body in made.items() if body is not None},
     )
 
 
 def _part(name: str) -> str:
-    return (resources.files("pipelines.report") / name).read_text(encoding="utf-8")
+    return (resources.files("pipelines.report.page") / name).read_text(encoding="utf-8")
 
 
 def _policy(script: str) -> str:
@@ -87,8 +87,3 @@ def _about(facts: Mapping[str, Any]) -> str:
     names = ", ".join(found["class_names"][:6]) + (", …" if len(found["class_names"]) > 6 else "")
     says = [f"Run {facts['run']}", f"model {facts['model']['name']}", f"data {found['source']}"]
     return " · ".join([*says, *([names] if names else [])])
-
-
-def _section(name: str, body: Markup) -> Markup:
-    return tag("section", tag("h2", TITLES[name], id=f"{name}-title"), body, id=name,
-               aria_labelledby=f"{name}-title")  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medkeras.tasks import is_multilabel
-from pipelines.report.markup import is_absent
+from pipelines.report.facts.missing import is_absent
 
 Found = Mapping[str, Any]
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines.report.markup import Markup, join, tag
-from pipelines.report.svg import Chart
+from pipelines.report.page.markup import Markup, join, tag
+from pipelines.report.page.svg import Chart
 
 Facts = Mapping[str, Any]
 Charts = Mapping[str, Sequence[Chart]]
@@ -27,7 +27,7 @@ TITLES = {
 
 
 def paragraph(*children: Any, **attributes: Any) -> Markup:
-    """Returns a paragraph: see `pipelines.report.markup.tag`."""
+    """Returns a paragraph: see `pipelines.report.page.markup.tag`."""
     return tag("p", *children, **attributes)
 
 

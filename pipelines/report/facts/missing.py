@@ -1,7 +1,10 @@
 """What a report lacks: parts that a run does not have, or that cannot be read, and the commands that make them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+ABSENT = "–"
 
 
 def missing_parts(
@@ -57,3 +60,13 @@ def missing_row(part: str, what: str, command: str, damaged: str | None = None) 
     """
     row = {"part": part, "what": what, "command": command}
     return row if damaged is None else row | {"damaged": damaged}
+
+
+def is_absent(value: Any) -> bool:
+    """Says whether a value is None or NaN.
+
+    Example:
+        >>> is_absent(None), is_absent(float("nan")), is_absent(0)
+        (True, True, False)
+    """
+    return value is None or (isinstance(value, float) and math.isnan(value))

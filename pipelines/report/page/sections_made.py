@@ -7,11 +7,11 @@ from typing import Any
 import yaml
 
 from medkeras.tasks import is_multilabel
-from pipelines.report.author import FIELDS, FIRST
 from pipelines.report.checklist import answers
-from pipelines.report.markup import Markup, join, number, table, tag
-from pipelines.report.names import words
-from pipelines.report.parts import TITLES, Charts, Facts, absent, drawn, is_damaged, paragraph, terms
+from pipelines.report.facts.author import FIELDS, FIRST
+from pipelines.report.facts.names import words
+from pipelines.report.page.markup import Markup, join, number, table, tag
+from pipelines.report.page.parts import TITLES, Charts, Facts, absent, drawn, is_damaged, paragraph, terms
 
 
 def authors(facts: Facts) -> Markup:

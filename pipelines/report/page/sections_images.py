@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from pipelines.report.markup import Markup, join, number, table, tag
-from pipelines.report.parts import Facts, absent, is_damaged, paragraph, terms
-from pipelines.report.pictures import GROUPS, Picture
+from pipelines.report.page.markup import Markup, join, number, table, tag
+from pipelines.report.page.parts import Facts, absent, is_damaged, paragraph, terms
+from pipelines.report.page.pictures import GROUPS, Picture
 
 
 def gallery(facts: Facts, pictures: Sequence[Picture], note: str) -> Markup:

@@ -16,8 +16,8 @@ from medkeras.evaluation import (
     sensitivity_at,
 )
 from medkeras.uncertainty import risk_coverage
-from pipelines.report.names import words
-from pipelines.report.svg import Chart, Line
+from pipelines.report.facts.names import words
+from pipelines.report.page.svg import Chart, Line
 
 PLACES = np.linspace(0, 1, 51)  # Of a band.
 MOST_BANDS = 3  # More of them hide each other.

@@ -1,0 +1,1 @@
+"""The page: sections, charts and pictures made into one HTML file."""
