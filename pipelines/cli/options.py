@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from pydantic_core import PydanticUndefined
 
 from medkeras.errors import InputError
 from pipelines.io.settings import choices_of, fields_of, words_of
@@ -291,7 +290,7 @@ def _parameters(name: str, record: type, *, is_optional: bool) -> list[inspect.P
         return [
             _parameter(part, Annotated[list[str] | None, option(words.panel, field.description, metavar="KEY=VALUE")])
         ]
-    if default is PydanticUndefined:
+    if field.is_required():
         default = None if is_optional else inspect.Parameter.empty
     if name in ("preprocess", "train_preprocess"):
         kind, default = list[str] | None, None

@@ -14,12 +14,13 @@ from pipelines.training.config import TrainConfig
 @options.takes_settings(TrainConfig, optional=("model",))
 def train(context: typer.Context, fields: Mapping[str, Any]) -> None:
     """Train a model, or continue a training that was interrupted."""
-    if fields["recipe"] is not None:
-        fields = options.over_recipe(fields["recipe"], fields, given=options.given(context))
-    elif fields["model"] is None:
+    if fields["recipe"] is None and fields["model"] is None:
         raise InputError("A training needs --model, or a --recipe that names one. Received: neither")
-    config = TrainConfig(**fields)
+    # At once, but for the steps: to know them takes the imports that follow.
+    TrainConfig(**fields | {"model": fields["model"] or "", "preprocess": (), "train_preprocess": None})
     with starting() as console:
         from pipelines.jobs.train import train as run_training
 
-        run_training(config, console=console)
+        if fields["recipe"] is not None:
+            fields = options.over_recipe(fields["recipe"], fields, given=options.given(context))
+        run_training(TrainConfig(**fields), console=console)
