@@ -21,14 +21,19 @@ def start(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def line_of(job, word):
+    """The first line with a word; others say that the process is starting."""
+    return next(line for line in job.stdout if word in line)
+
+
 @pytest.fixture(scope="module")
 def service():
     """The address of a dispatcher with two workers, which are stopped in the end as a system would, all at once."""
     jobs = [start()]
     try:
-        address = re.search(r"grpc://(\S+)", jobs[0].stdout.readline()).group(1)
+        address = re.search(r"grpc://(\S+)", line_of(jobs[0], "grpc://")).group(1)
         jobs += [start("--dispatcher", address) for _ in range(2)]
-        assert all(job.stdout.readline().startswith("worker") for job in jobs[1:])
+        assert all(line_of(job, "worker") for job in jobs[1:])
         yield f"grpc://{address}"
     finally:
         for job in jobs:
