@@ -18,7 +18,7 @@ def render_card(facts: Facts) -> str:
     """Returns the model card, with the same numbers as the page.
 
     Args:
-        facts: See `pipelines.report.page.render_page`.
+        facts: See `pipelines.report.page.render.render_page`.
 
     Example:
         >>> import tempfile
