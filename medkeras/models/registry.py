@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from medkeras.errors import InputError
+from medkeras.errors import InputError, perhaps
 from medkeras.models.base import ImageClassifier, constructor_arguments
 
 
@@ -97,7 +97,9 @@ def create(name: str, *, input_shape: Sequence[int] | None = None, num_classes: 
     known = [argument for argument in constructor_arguments(model) if argument not in ("input_shape", "num_classes")]
     for option, value in options.items():
         if option not in known:
-            raise InputError(f"The options of {name} are {', '.join(known)}. Received: {option}={value!r}")
+            raise InputError(
+                f"The options of {name} are {', '.join(known)}{perhaps(option, known)}. Received: {option}={value!r}"
+            )
     arguments = {"name": name.replace("-", "_"), **chosen.options, **options}
     return model(input_shape or chosen.input_shape, num_classes=num_classes, **arguments)
 

@@ -16,8 +16,9 @@ def train(context: typer.Context, fields: Mapping[str, Any]) -> None:
     """Train a model, or continue a training that was interrupted."""
     if fields["recipe"] is None and fields["model"] is None:
         raise InputError("A training needs --model, or a --recipe that names one. Received: neither")
-    # At once, but for the steps: to know them takes the imports that follow.
-    TrainConfig(**fields | {"model": fields["model"] or "", "preprocess": (), "train_preprocess": None})
+    # At once, but for the steps, whose names take the imports that follow, and what stands in a recipe.
+    later = {"preprocess": (), "train_preprocess": None, "model": fields["model"] or ""}
+    TrainConfig(**fields | later | ({} if fields["recipe"] is None else {"training_options": {}}))
     with starting() as console:
         from pipelines.jobs.train import train as run_training
 

@@ -1,17 +1,15 @@
 """What the training of an upscaler is made of: one frozen record, written to `config.yaml`."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pipelines.io.settings import option, settings
-from pipelines.training.config import DATA, TRAINING, Size
+from pipelines.training.config import DATA, TRAINING, ImageOptions
 
 VALIDATION = "Validation"
 
 
 @settings
-class UpscalerConfig:
+class UpscalerConfig(ImageOptions):
     """The whole configuration of the training of an upscaler; the labels of its data are not looked at.
 
     Raises:
@@ -22,19 +20,10 @@ class UpscalerConfig:
         64
     """
 
-    data: str = option(
-        help="phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest.", panel=DATA, metavar="SOURCE"
-    )
     run: str = option(help="Folder of the run; the upscaler comes into RUN/upscaler.", panel=TRAINING, metavar="FOLDER")
     preset: str = option("ldm_4x_small", "Size: ldm_4x, ldm_4x_small, ldm_4x_mini or ldm_4x_tiny.", panel=TRAINING)
-    image_size: Size = option(
-        None, "Pixels per side, N, HxW or DxHxW; by default the images' own.", panel=DATA, metavar="SIZE"
-    )
     channels: int | None = option(
         None, "1 for grey, 3 for colour, as the upscaler then is; by default the images' own.", panel=DATA
-    )
-    preprocess: tuple[str, ...] = option(
-        (), "A step on the stored images, by name; repeatable, in order.", panel=DATA, metavar="STEP", strict=False
     )
     crop: int = option(64, "Pixels per side of what is shown of an image at a time.", panel=TRAINING, ge=1)
     batch_size: int = option(16, "Crops per step.", panel=TRAINING, ge=1)
@@ -58,27 +47,9 @@ class UpscalerConfig:
     )
     steps: int = option(10, "Steps of the diffusion, there.", panel=VALIDATION, ge=1)
     eta: float = option(0.0, "Share of fresh noise in each step, from 0 to 1.", panel=VALIDATION, ge=0, le=1)
-    fractions: tuple[float, float, float] = option(
-        (0.7, 0.1, 0.2),
-        "Shares of train, val and test where the source gives none.",
-        panel=DATA,
-        metavar="T,V,T",
-        strict=False,
-    )
-    split_file: str | None = option(None, "A .csv of id and split of every image.", panel=DATA, metavar="FILE")
-    leakage: Literal["stop", "warn", "off"] = option(
-        "stop", "stop, warn or off: when splits share a patient, an image or its copy.", panel=DATA
-    )
-    on_error: str = option("raise", "raise stops at a bad image, skip lists it in rejected.csv.", panel=DATA)
-    source_options: Mapping[str, Any] = option(dict, "Further options of the source.", panel=DATA)
     seed: int = option(0, "Seed of splits, weights, order, crops, times and noise.", panel=TRAINING, ge=0)
 
     def __post_init__(self) -> None:
         from medkeras.super_resolution.presets import preset
 
         preset(self.preset)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the configuration as plain values, without the place of the run folder."""
-        values = dataclasses.asdict(self) | {"source_options": dict(self.source_options)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k != "run"}

@@ -26,6 +26,25 @@ from pipelines.io.json_types import Measured
 MEASURED_BY = "normalized_entropy"
 
 
+class ReachedJson(TypedDict):
+    """Of `operating_point.json`: what a threshold reached on validation."""
+
+    sensitivity: Measured
+    specificity: Measured
+    positives: int
+    negatives: int
+
+
+class PointJson(TypedDict):
+    """What `operating_point.json` holds."""
+
+    task: str
+    thresholds: list[float] | None
+    rule: str
+    chosen_on: NotRequired[str | None]
+    reached: NotRequired[list[ReachedJson | None] | None]
+
+
 class ScalingJson(TypedDict):
     """Of `calibration.json`."""
 

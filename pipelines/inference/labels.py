@@ -4,12 +4,42 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
 from medkeras.evaluation import OperatingPoint
 from medkeras.uncertainty import LogitScaling
-from pipelines.inference.calibration import Calibration
+from pipelines.inference.calibration import Calibration, PointJson, ReferralJson, SetsJson
+from pipelines.io.json_types import mismatch
+
+
+class InputJson(TypedDict):
+    """Of `labels.json`: what the model takes."""
+
+    shape: list[int | None]
+
+
+class SurenessJson(TypedDict):
+    """Of `labels.json`: what was fitted to validation, but for the scaling."""
+
+    sets: NotRequired[SetsJson | None]
+    referral: NotRequired[ReferralJson | None]
+    left_out: NotRequired[dict[str, str]]
+
+
+class LabelsJson(TypedDict):
+    """What `labels.json` holds, as far as a prediction needs it."""
+
+    name: str
+    task: str
+    class_names: list[str]
+    input: InputJson
+    preprocess: list[str]
+    reading: NotRequired[dict[str, Any] | None]
+    operating_point: PointJson | None
+    sureness: SurenessJson | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +80,8 @@ class Labels:
             raise FileNotFoundError(f"An exported model has labels.json beside it. Received: no {path}")
         try:
             values = json.loads(path.read_text())
+            if reason := mismatch(values, LabelsJson):
+                raise InputError(reason)
             task, names = values["task"], tuple(values["class_names"])
             point, sureness = values["operating_point"], values["sureness"] or {}
             return cls(
@@ -64,6 +96,6 @@ class Labels:
                     {"scaling": LogitScaling(task).to_dict(), "sets": None, "referral": None, "left_out": {}} | sureness
                 ),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = f"without {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        except (ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
             raise InputError(f"labels.json is what an export writes. Received: {path}, {reason}") from error

@@ -3,12 +3,11 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NotRequired
+from typing import Any
 
 import keras
 import numpy as np
 from rich.console import Console
-from typing_extensions import TypedDict
 
 from medkeras import models
 from medkeras.errors import InputError
@@ -18,32 +17,11 @@ from medkeras.tasks import is_multilabel
 from medkeras.uncertainty import LogitScaling, with_scaling
 from pipelines.images.records import Records
 from pipelines.inference.answers import Answers, Sampling, answer, predict_logits, predict_records
-from pipelines.inference.calibration import Calibration, CalibrationJson, fit_answers, fit_logits
+from pipelines.inference.calibration import Calibration, CalibrationJson, PointJson, fit_answers, fit_logits
 from pipelines.io.csv_table import read_table
-from pipelines.io.json_types import Measured
 from pipelines.io.run_folder import RunFolder
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import load_split
-
-
-class ReachedJson(TypedDict):
-    """Of `operating_point.json`: what a threshold reached on validation."""
-
-    sensitivity: Measured
-    specificity: Measured
-    positives: int
-    negatives: int
-
-
-class PointJson(TypedDict):
-    """What `operating_point.json` holds."""
-
-    task: str
-    thresholds: list[float] | None
-    rule: str
-    chosen_on: NotRequired[str | None]
-    reached: NotRequired[list[ReachedJson | None] | None]
-
 
 __all__ = [
     "Trained",

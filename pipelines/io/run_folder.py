@@ -14,6 +14,7 @@ import yaml
 
 from medkeras.errors import InputError
 from pipelines.io.json_types import mismatch
+from pipelines.io.yaml_file import read_yaml
 
 
 @contextlib.contextmanager
@@ -147,13 +148,7 @@ class RunFolder:
         path = self / "config.yaml"
         if not path.is_file():
             raise FileNotFoundError(f"No config.yaml in the run folder. Received: {self.path}")
-        try:
-            config = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, ValueError) as error:
-            raise InputError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
-        if not isinstance(config, dict):
-            raise InputError(f"Cannot read {path}: it must hold settings. Received: {type(config).__name__}")
-        return config
+        return read_yaml(path)
 
 
 def _finite(value: Any) -> Any:

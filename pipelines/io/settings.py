@@ -4,7 +4,7 @@ A field is declared once, by `option`: its type and bounds check it, its help st
 """
 
 import dataclasses
-import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import pydantic
 import pydantic.dataclasses
 
-from medkeras.errors import InputError
+from medkeras.errors import InputError, perhaps
 
 Record = TypeVar("Record", bound=type)
 BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 WORDS = {"int": "a whole number", "float": "a number", "finite": "a number", "bool": "true or false", "string": "text"}
 WORDS |= {"tuple": "a list", "list": "a list", "mapping": "a table", "dict": "a table", "none": "null"}
+BRANCH = re.compile(r"int|str|float|bool|(tuple|list|dict)\[.*\]")
 SHOWN = 60  # Characters of a value.
 
 
@@ -132,17 +133,6 @@ def words_of(field: pydantic.fields.FieldInfo) -> Words:
     return (field.json_schema_extra or {}).get("words", Words())
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Returns what to suggest for an unknown name: the one like it, or all.
-
-    Example:
-        >>> nearest("epoch", ["epochs", "seed"]), nearest("x", ["epochs", "seed"])
-        ('perhaps `epochs`', 'there are epochs, seed')
-    """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"perhaps `{near[0]}`" if near else f"there are {', '.join(known)}"
-
-
 def reason(error: pydantic.ValidationError, record: type | None = None, *, is_json: bool = False) -> str:
     """Returns what is wrong in one sentence, and what was received.
 
@@ -153,16 +143,20 @@ def reason(error: pydantic.ValidationError, record: type | None = None, *, is_js
     """
     found = error.errors()
     first = found[0]
-    # The branches of a union are told together.
-    alike = [each for each in found if each["loc"][:1] == first["loc"][:1]]
-    name = _path([part for part in first["loc"] if not _is_branch(part, alike)])
+    place = _place(first)
+    if place != first["loc"]:
+        # Of a union, the branch that fits down to a value within says what is wrong there.
+        first = next((each for each in found if _place(each)[:-1] == place), first)
+        place = _place(first)
+    alike = [each for each in found if _place(each) == place]
+    name = _path(place)
     said = _short(first["input"])
     received = f"Received: {said}" if is_json else f"Received: {name}={said}"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = list(_known(record))
-        return f"There is no `{name}`; {nearest(name, known)}. {received}"
+        known = _known(record)
+        return f"There is no `{name}`{perhaps(name, known) or '; there are ' + ', '.join(known)}. {received}"
     if first["type"].startswith("missing"):
         *above, last = first["loc"]
         if isinstance(last, int):
@@ -179,9 +173,9 @@ def _path(parts: Sequence[str | int]) -> str:
     return text
 
 
-def _is_branch(part: str | int, alike: Sequence[Mapping[str, Any]]) -> bool:
-    """Says whether a part of a place is no name of a field but pydantic's name of a branch of a union."""
-    return len(alike) > 1 and isinstance(part, str) and any(mark in part for mark in ("[", "int", "str", "float"))
+def _place(error: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Returns where an error is, without pydantic's names of the branches of a union."""
+    return tuple(part for part in error["loc"] if not BRANCH.fullmatch(str(part)))
 
 
 def _known(record: type | None) -> Sequence[str]:

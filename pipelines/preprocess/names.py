@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from medkeras.errors import InputError
+from medkeras.errors import InputError, perhaps
 from pipelines.preprocess.contrast import Clahe, Percentile
 from pipelines.preprocess.cropping import CentreCrop
 from pipelines.preprocess.fundus import FundusCrop, FundusNormalize
@@ -51,7 +51,7 @@ def _option(kind: type[Step], option: str, step: str) -> tuple[str, Any]:
     types = {field.name: typing.get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)}
     key, _, value = option.partition("=")
     if key not in types:
-        raise InputError(f"{kind.name} takes the options {', '.join(types)}. Received: {step!r}")
+        raise InputError(f"{kind.name} takes the options {', '.join(types)}{perhaps(key, types)}. Received: {step!r}")
     try:
         return key, types[key](value)
     except ValueError as error:

@@ -1,22 +1,31 @@
 """A recipe: one YAML file, read and checked."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired
 
-import yaml
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
+from pipelines.io.run_folder import RunFolder
 from pipelines.io.settings import read, settings
+from pipelines.io.yaml_file import read_yaml
 from pipelines.recipes.layouts import check_layout
 
 FOLDER = pathlib.Path(__file__).parent
 INDEX, STATE = "index.csv", "prepared.json"
 GROUPED, PUBLISHED = "grouped", "published"
 ELSEWHERE = ("data", "run", "recipe", "cache", "data_service")  # What a recipe cannot know.
+
+
+class PreparedJson(TypedDict):
+    """What `prepared.json` says of the data in a folder."""
+
+    recipe: NotRequired[str]
+    split: NotRequired[str]
+    complete: NotRequired[bool]
 
 
 @settings
@@ -138,11 +147,7 @@ def load(name: str | os.PathLike) -> Recipe:
         path = FOLDER / f"{name}.yaml"
     else:
         raise InputError(f"A recipe is one of {', '.join(names())} or a .yaml file. Received: {name}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
-    recipe = read(Recipe, values, path, name=path.stem)
+    recipe = read(Recipe, read_yaml(path), path, name=path.stem)
     if not recipe.splits or not set(recipe.splits) <= {GROUPED, PUBLISHED}:
         raise InputError(f"`splits` are of {GROUPED}, {PUBLISHED}. Received: {list(recipe.splits)} in {path}")
     if "model" not in recipe.train:
@@ -163,13 +168,7 @@ def read_state(folder: pathlib.Path) -> dict[str, Any] | None:
     """
     if not (folder / STATE).is_file():
         return None
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"Cannot read {folder / STATE}: {error}") from error
-    if not isinstance(state, dict):
-        raise InputError(f"Cannot read {folder / STATE}: not what `medkeras data prepare` writes")
-    return state
+    return RunFolder(folder).read_json(STATE, PreparedJson)
 
 
 def _check_training(values: Mapping[str, Any], place: str) -> None:

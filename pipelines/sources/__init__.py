@@ -9,7 +9,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-from medkeras.errors import InputError
+from medkeras.errors import InputError, perhaps
 from pipelines.images.records import Records
 from pipelines.sources.options import names_of
 
@@ -53,8 +53,10 @@ def open_source(
     known = options_of(source)
     for name, value in options.items():
         if name not in known:
-            listed = ", ".join(n for n in known if n not in ("task", "on_error"))
-            raise InputError(f"A {kind} source takes the options {listed}. Received: {name}={value!r}")
+            own = [n for n in known if n not in ("task", "on_error")]
+            raise InputError(
+                f"A {kind} source takes the options {', '.join(own)}{perhaps(name, own)}. Received: {name}={value!r}"
+            )
     if "on_error" in known:
         options["on_error"] = on_error
     return getattr(_reader(kind), f"open_{kind}")(rest, task=task, **options)

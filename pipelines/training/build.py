@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from medkeras import losses, models, tasks
 from medkeras.backend.rematerialization import rematerialize
-from medkeras.errors import InputError
+from medkeras.errors import InputError, perhaps
 from medkeras.metrics import default_metrics
 from medkeras.models.dualattendmed.training import AttentionTraining
 from pipelines.distribution.batch_norm import average_statistics, synchronise_norms
@@ -127,9 +127,11 @@ def _attention_training(config: TrainConfig, model: models.ImageClassifier) -> A
             f"Training by attention is for models that show their attention maps. Received: {config.model}"
         )
     options = {name: value for name, value in config.training_options.items() if name != "mask"}
-    known = set(inspect.signature(AttentionTraining).parameters) - {"classifier", "seed"}
-    for name in options.keys() - known:
-        raise InputError(f"An option of the training is one of {', '.join(sorted(known | {'mask'}))}. Received: {name}")
+    known = sorted({"mask", *inspect.signature(AttentionTraining).parameters} - {"classifier", "seed"})
+    for name in options.keys() - set(known):
+        raise InputError(
+            f"An option of the training is one of {', '.join(known)}{perhaps(name, known)}. Received: {name}"
+        )
     try:
         return AttentionTraining(model, seed=config.seed, **options)
     except TypeError as error:

@@ -8,25 +8,35 @@ until the next start.
 
 import dataclasses
 import filecmp
-import json
 import math
 import pathlib
 import re
 import shutil
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
+from typing_extensions import TypedDict
 
 from medkeras.errors import InputError
 from pipelines.io.checksums import what_is_wrong, write_checksums
+from pipelines.io.json_types import Measured
 from pipelines.io.run_folder import RunFolder, atomic_path
 
 KEPT = 2
 NAME = re.compile(r"\d{5,}(-\d{7,})?")
 BROKEN = "broken-"  # Before the name of a checkpoint that was set aside.
+
+
+class StateJson(TypedDict):
+    """What `state.json` holds; earlier versions knew no steps."""
+
+    history: list[dict[str, Measured]]
+    best_value: Measured
+    best_epoch: int
+    step: NotRequired[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +137,7 @@ class Checkpoints:
     def progress(self) -> Progress:
         """Returns the progress at the newest checkpoint, or none at all."""
         newest = self.newest()
-        return Progress.from_dict(json.loads((newest / "state.json").read_text())) if newest else Progress()
+        return _state(newest) if newest else Progress()
 
     def set_aside_broken(self) -> list[str]:
         """Renames checkpoints that are torn or altered, the newest first, until one is whole.
@@ -235,11 +245,16 @@ class Checkpoints:
 def _what_is_wrong(checkpoint: pathlib.Path) -> str | None:
     """Returns what is wrong with a checkpoint; earlier versions, whose states have no steps, wrote no checksums."""
     try:
-        if "step" not in json.loads((checkpoint / "state.json").read_text()):
+        if "step" not in RunFolder(checkpoint).read_json("state.json", dict):
+            _state(checkpoint)
             return None
     except (FileNotFoundError, ValueError):
         pass
     return what_is_wrong(checkpoint)
+
+
+def _state(checkpoint: pathlib.Path) -> Progress:
+    return RunFolder(checkpoint).read_json("state.json", StateJson, make=Progress.from_dict)
 
 
 def _write_arrays(path: pathlib.Path, variables: list[Any]) -> None:

@@ -67,26 +67,18 @@ Task = Literal["binary", "multiclass", "multilabel", "ordinal"] | None
 
 
 @settings
-class DataOptions:
-    """Which images are read, how they are split, and what is done to them before training."""
+class ImageOptions:
+    """Which images are read, and how they are split."""
 
     data: Place = option(
         help="phantom[:name], a .npz, a folder of class folders, a .csv, or kind:rest.", panel=DATA, metavar="SOURCE"
     )
-    task: Task = option(None, "binary, multiclass, multilabel or ordinal; by default as labels say.", panel=DATA)
     image_size: Size = option(
         None, "Pixels per side, N, HxW or DxHxW; by default the images' own.", panel=DATA, metavar="SIZE"
     )
     channels: int | None = option(None, "1 for grey, 3 for colour; by default the images' own.", panel=DATA)
     preprocess: Steps = option(
         (), "A step on the stored images, as clahe or clahe:clip=3; repeatable, in order.", panel=DATA, metavar="STEP"
-    )
-    train_preprocess: Steps | None = option(
-        None,
-        "A step of the training images in place of those of --preprocess; none for no step. Where training "
-        "draws crops, it needs the image whole, and all other images are cut to their middle.",
-        panel=DATA,
-        metavar="STEP",
     )
     fractions: tuple[float, float, float] = option(
         (0.7, 0.1, 0.2),
@@ -95,17 +87,37 @@ class DataOptions:
         metavar="T,V,T",
         strict=False,
     )
-    folds: int | None = option(None, "Cross-validation in so many parts.", panel=DATA)
-    fold: int = option(0, "Which part is the test split, from 0.", panel=DATA)
     split_file: Place | None = option(
         None, "A .csv of id and split of every image, as splits.csv of a run.", panel=DATA, metavar="FILE"
     )
-    group_duplicates: bool = option(False, "Keep images that look the same in one split.", panel=DATA)
     leakage: Literal["stop", "warn", "off"] = option(
         "stop", "stop, warn or off: when splits share a patient, an image or its copy.", panel=DATA
     )
-    on_error: str = option("raise", "raise stops at a bad image, skip lists it in rejected.csv.", panel=DATA)
+    on_error: Literal["raise", "skip"] = option(
+        "raise", "raise stops at a bad image, skip lists it in rejected.csv.", panel=DATA
+    )
     source_options: Mapping[str, Any] = option(dict, "Further options of the source.", panel=DATA)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the configuration as plain values, without the place of the run folder."""
+        return {k: _plain(v) for k, v in dataclasses.asdict(self).items() if k != "run"}
+
+
+@settings
+class DataOptions(ImageOptions):
+    """How labelled images are read: the task, other steps for training, cross-validation, and what is kept."""
+
+    task: Task = option(None, "binary, multiclass, multilabel or ordinal; by default as labels say.", panel=DATA)
+    train_preprocess: Steps | None = option(
+        None,
+        "A step of the training images in place of those of --preprocess; none for no step. Where training "
+        "draws crops, it needs the image whole, and all other images are cut to their middle.",
+        panel=DATA,
+        metavar="STEP",
+    )
+    folds: int | None = option(None, "Cross-validation in so many parts.", panel=DATA)
+    fold: int = option(0, "Which part is the test split, from 0.", panel=DATA)
+    group_duplicates: bool = option(False, "Keep images that look the same in one split.", panel=DATA)
     cache: Folder | None = option(
         None, "Folder that keeps decoded images for all trainings.", panel=DATA, metavar="FOLDER"
     )
@@ -278,10 +290,6 @@ class TrainConfig(OutputOptions, HardwareOptions, CalibrationOptions, Optimisati
             raise InputError(f"A plain training has no options. Received: training_options={self.training_options}")
         if not isinstance(self.training_options.get("mask", False), bool):
             raise InputError(f"`mask` must be true or false. Received: mask={self.training_options['mask']!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the configuration as plain values, without the place of the run folder."""
-        return {k: _plain(v) for k, v in dataclasses.asdict(self).items() if k != "run"}
 
     @property
     def is_deterministic(self) -> bool:

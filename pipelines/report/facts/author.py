@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import yaml
-
-from medkeras.errors import InputError
+from medkeras.errors import InputError, perhaps
 from pipelines.io.run_folder import RunFolder
+from pipelines.io.yaml_file import read_yaml
 
 NAME = "report.yaml"
 FIRST = ("question", "intended_use", "limitations")  # What a reader must know before any figure.
@@ -41,15 +40,11 @@ def read_author(run: RunFolder) -> dict[str, list[str] | None]:
         True
     """
     path = run / NAME
-    given: Any = {}
-    if path.is_file():
-        try:
-            given = yaml.safe_load(path.read_text()) or {}
-        except yaml.YAMLError as error:
-            raise InputError(f"{NAME} must be YAML. Received: {path}, {error}") from error
-    unknown = [str(key) for key in given if key not in FIELDS] if isinstance(given, dict) else [type(given).__name__]
-    if unknown:
-        raise InputError(f"{NAME} has fields of {', '.join(FIELDS)}. Received: {path} with {', '.join(unknown)}")
+    given = read_yaml(path, may_be_empty=True) if path.is_file() else {}
+    for key in given:
+        if key not in FIELDS:
+            known = f"{', '.join(FIELDS)}{perhaps(key, FIELDS)}"
+            raise InputError(f"{NAME} has fields of {known}. Received: {path} with {key}")
     return {name: _paragraphs(given.get(name), name, path) for name in FIELDS}
 
 

@@ -37,6 +37,19 @@ class Maps(TypedDict):
     note: NotRequired[str | None]
 
 
+class Names(TypedDict):
+    point: str
+    printed: int
+
+
+class Inside(TypedDict):
+    a: Names
+
+
+class Either(TypedDict):
+    a: float | list[int]
+
+
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
@@ -70,6 +83,9 @@ def test_what_fits(value, kind):
         ({"a": {"b": 1}}, Outer, "`a.b` must be text. Received: 1"),
         ({"a": {"c": 1}}, Outer, "`a` must have `b`. Received: {'c': 1}"),
         ({"maps": {"m": {"iou": {"value": "x"}}}}, Maps, "`maps.m.iou.value` must be a number. Received: 'x'"),
+        ({"a": {"point": 1, "printed": "x"}}, Inside, "`a.point` must be text. Received: 1"),
+        ({"a": ["x", 1]}, Either, "`a[0]` must be a whole number. Received: 'x'"),
+        ({"a": "x"}, Either, "`a` must be a number or a list. Received: 'x'"),
         ({"a": "x" * 99}, A, "`a` must be a whole number. Received: '" + "x" * 59 + "..."),
     ],
 )

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import pytest
 
 from fresh_process import run
-from medkeras.errors import InputError
+from medkeras.errors import InputError, perhaps
 from pipelines.cli import options
-from pipelines.io.settings import fields_of, nearest, option, read, settings, words_of
+from pipelines.io.settings import fields_of, option, read, settings, words_of
 from pipelines.training.config import ALWAYS, TrainConfig
 
 
@@ -81,7 +81,7 @@ def test_values_are_kept_and_replaced_with_the_same_checks():
 
 
 def test_suggestions():
-    assert nearest("batchsize", list(fields_of(TrainConfig))) == "perhaps `batch_size`"
+    assert perhaps("batchsize", fields_of(TrainConfig)) == "; perhaps `batch_size`"
 
 
 def test_every_field_of_a_training_has_help_and_an_option_or_several():

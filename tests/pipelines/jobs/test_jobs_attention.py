@@ -193,6 +193,8 @@ def test_what_model_or_source_do_not_have_is_refused(tmp_path):
     for option in ("seed", "classifier", "crop"):
         with pytest.raises(ValueError, match=f"one of crop_threshold, .*mask.* Received: {option}"):
             build_training(small("unused", training_options={option: 1}), data)
+    with pytest.raises(ValueError, match="; perhaps `padding`. Received: pading"):
+        build_training(small("unused", training_options={"pading": 0.2}), data)
     with pytest.raises(ValueError, match="Received: padding=2"):
         build_training(small("unused", training_options={"padding": 2}), data)
     for options in ({"padding": "wide"}, {"crop_threshold": 0.5}, {"weights": 3}):

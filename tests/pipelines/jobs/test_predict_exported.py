@@ -132,6 +132,10 @@ def test_what_is_no_exported_model_is_refused(exported, tmp_path, capsys):
         (lambda: file.rename(edge / "b.tflite"), ["--tflite", edge / "b.tflite"], "checksums.sha256 without b.tflite"),
         (lambda: (beside / "labels.json").unlink(), ["--saved-model", saved], "has labels.json beside it"),
         (lambda: (edge / "labels.json").write_text("{}"), ["--tflite", file], "what an export writes. Received: "),
+        (lambda: labels(edge / "labels.json", task=3), ["--tflite", file], "labels.json, `task` must be text. "),
+        (lambda: labels(edge / "labels.json", input={}), ["--tflite", file], "labels.json, `input` must have `shape`"),
+        (lambda: labels(edge / "labels.json", sureness=[]), ["--tflite", file], "labels.json, `sureness` must be a "),
+        (lambda: labels(edge / "labels.json", class_names=[1]), ["--tflite", file], "`class_names[0]` must be text. "),
         (lambda: None, ["--saved-model", saved, "--tflite", file], "One exported model predicts at a time"),
         (lambda: None, ["--tflite", file, "--uncertainty", "mc-dropout"], "Received: --uncertainty"),
     ):

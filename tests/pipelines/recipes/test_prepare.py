@@ -509,7 +509,8 @@ def test_a_folder_with_anything_else_in_it_is_refused(tmp_path):
     refused("one recipe and split. Received: split='published'.*'grouped'", split="published")
     (out / "images/NV/mine.jpg").write_bytes(b"x")
     refused("images of this download alone. Received: .*mine.jpg")
-    (out / "prepared.json").write_text("[")
-    refused("Cannot read .*prepared.json")
+    for damaged in ("[", "[]", '{"complete": "yes"}', '{"recipe": 3}'):
+        (out / "prepared.json").write_text(damaged)
+        refused("Cannot read .*prepared.json: ")
     (tmp_path / "file").write_text("")
     refused("`to` is a folder", tmp_path / "file")

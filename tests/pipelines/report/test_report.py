@@ -485,7 +485,10 @@ def test_authors_write_what_no_run_knows(tmp_path, run):
     assert "To be filled in: who shall use it" in page.text["authors"]
     assert states["ethics"].state == "answered" and states["funding"].state == "not answered by this run"
     assert states["funding"].add == "`funding` in report.yaml"
-    for text, what in {"a: 1": "with a", "- x": "list", "title: {a: 1}": "title=", "a: [": "must be YAML"}.items():
+    copy.write_text("report.yaml", "# Not yet.\n")
+    assert not any(read_author(copy).values())
+    damaged = {"a: 1": "with a", "- x": "Received: list", "title: {a: 1}": "title=", "a: [": "report.yaml: while pars"}
+    for text, what in (damaged | {"ethic: x": "contact; perhaps `ethics`. Received: "}).items():
         copy.write_text("report.yaml", text)
         with pytest.raises(ValueError, match=re.escape(what)):
             read_author(copy)

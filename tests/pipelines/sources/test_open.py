@@ -61,6 +61,11 @@ def test_an_option_of_another_kind_is_refused(source, option):
         open_source(source, **{option: "x"})
 
 
+def test_an_option_that_is_nearly_one_is_suggested():
+    with pytest.raises(ValueError, match="; perhaps `unknown`. Received: unknwon=0.1"):
+        open_source("phantom", unknwon=0.1)
+
+
 def test_on_error_is_checked():
     with pytest.raises(ValueError, match="on_error='ignore'"):
         open_source("phantom", on_error="ignore")

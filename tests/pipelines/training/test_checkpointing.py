@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medkeras.errors import InputError
 from pipelines.io.checksums import what_is_wrong
 from pipelines.io.run_folder import RunFolder
 from pipelines.training.checkpointing import Checkpoints, Progress
@@ -193,6 +194,33 @@ def test_a_training_whose_states_are_all_damaged_does_not_begin_anew(tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError, match="goes on from a whole checkpoint.*00001.*00002|.*00002.*00001"):
             checkpoints.set_aside_broken()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"history": [{"epoch": "x"}]}, r"`history\[0\].epoch` must be a number. Received: 'x'"),
+        ({"best_epoch": None}, "`best_epoch` must be a whole number. Received: None"),
+        ({"step": 0.5}, "`step` must be a whole number. Received: 0.5"),
+    ],
+)
+def test_a_state_of_another_form_is_named(tmp_path, change, said):
+    _, _, progress = saved(tmp_path)
+    run = RunFolder(tmp_path)
+    newest = Checkpoints(run).newest()
+    RunFolder(newest).write_json("state.json", progress.to_dict() | change)
+    with pytest.raises(InputError, match=f"^Cannot read {newest / 'state.json'}: {said}"):
+        Checkpoints(run).progress()
+
+
+@pytest.mark.parametrize("content", ["3", '["step"]', '{"history": 3}'])
+def test_a_state_that_is_none_is_set_aside(tmp_path, content):
+    saved(tmp_path)
+    run = RunFolder(tmp_path)
+    newest = Checkpoints(run).newest()
+    (newest / "state.json").write_text(content)
+    assert Checkpoints(run).set_aside_broken() == [f"{newest}: state.json is not as it was written"]
+    assert Checkpoints(run).progress().epoch == 1
 
 
 def test_a_state_of_an_earlier_version_has_no_checksums(tmp_path):
