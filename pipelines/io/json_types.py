@@ -4,13 +4,15 @@ A type is what pydantic checks: a `TypedDict` for a table (other names may stand
 `list[X]`, `X | None`. Numbers are never made of text; a whole number is a number, true and false are none.
 """
 
+import copy
 import functools
+from collections.abc import Sequence
 from typing import Any, NotRequired
 
 import pydantic
 from typing_extensions import TypedDict
 
-from pipelines.io.settings import reason
+from pipelines.io.settings import place_of, reason
 
 Measured = float | None  # NaN is written as null.
 
@@ -42,8 +44,23 @@ def mismatch(value: Any, kind: Any) -> str | None:
     try:
         _adapter(kind).validate_python(value, strict=True)
     except pydantic.ValidationError as error:
-        return reason(error, is_json=True)
+        return reason(error, is_json=True, takes_null=lambda place: _takes_null(value, kind, place))
     return None
+
+
+def _takes_null(value: Any, kind: Any, place: Sequence[str | int]) -> bool:
+    """Says whether null is right at a place of a value, by trying it."""
+    if not place:
+        return False
+    changed = above = copy.deepcopy(value)
+    for part in place[:-1]:
+        above = above[part]
+    above[place[-1]] = None
+    try:
+        _adapter(kind).validate_python(changed, strict=True)
+    except pydantic.ValidationError as error:
+        return all(place_of(each)[: len(place)] != tuple(place) for each in error.errors())
+    return True
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pydantic
@@ -133,22 +133,33 @@ def words_of(field: pydantic.fields.FieldInfo) -> Words:
     return (field.json_schema_extra or {}).get("words", Words())
 
 
-def reason(error: pydantic.ValidationError, record: type | None = None, *, is_json: bool = False) -> str:
+def reason(
+    error: pydantic.ValidationError,
+    record: type | None = None,
+    *,
+    is_json: bool = False,
+    takes_null: Callable[[Sequence[str | int]], bool] = lambda place: False,
+) -> str:
     """Returns what is wrong in one sentence, and what was received.
 
     Args:
         error: What pydantic found; of several, the first is told.
         record: The settings whose fields are meant.
         is_json: Whether a value of a JSON file is meant, which is named by its place alone.
+        takes_null: Says of a place whether null may stand there, which pydantic does not tell.
     """
     found = error.errors()
     first = found[0]
-    place = _place(first)
+    if is_json:  # A file of another version lacks names; that is told before what stands in their place.
+        level = first["loc"][:-1]
+        lacks = (each for each in found if each["type"] == "missing" and each["loc"][:-1] == level)
+        first = next(lacks, first)
+    place = place_of(first)
     if place != first["loc"]:
         # Of a union, the branch that fits down to a value within says what is wrong there.
-        first = next((each for each in found if _place(each)[:-1] == place), first)
-        place = _place(first)
-    alike = [each for each in found if _place(each) == place]
+        first = next((each for each in found if place_of(each)[:-1] == place), first)
+        place = place_of(first)
+    alike = [each for each in found if place_of(each) == place]
     name = _path(place)
     said = _short(first["input"])
     received = f"Received: {said}" if is_json else f"Received: {name}={said}"
@@ -162,7 +173,7 @@ def reason(error: pydantic.ValidationError, record: type | None = None, *, is_js
         if isinstance(last, int):
             return f"`{_path(above)}` is too short. Received: {_path(above)}={said}"
         return f"{f'`{_path(above)}`' if above else 'it'} must have `{last}`" + (f". {received}" if is_json else "")
-    rules = list(dict.fromkeys(_rule(each, record) for each in alike))
+    rules = list(dict.fromkeys(_rule(each, record) for each in alike)) + ["null"] * takes_null(place)
     return f"{f'`{name}`' if name else 'it'} must be {' or '.join(rules)}. {received}"
 
 
@@ -173,7 +184,7 @@ def _path(parts: Sequence[str | int]) -> str:
     return text
 
 
-def _place(error: Mapping[str, Any]) -> tuple[str | int, ...]:
+def place_of(error: Mapping[str, Any]) -> tuple[str | int, ...]:
     """Returns where an error is, without pydantic's names of the branches of a union."""
     return tuple(part for part in error["loc"] if not BRANCH.fullmatch(str(part)))
 

@@ -60,7 +60,7 @@ OTHER_CLASSES = {"task": "binary", "scale": [1.0, 2.0, 3.0], "shift": [0.0]}
     [
         (CALIBRATION, "{}", "it must have `scaling`. Received: {}"),
         (CALIBRATION, "[]", "it must be a table. Received: []"),
-        (CALIBRATION, {"sets": 3}, "`sets` must be null or a table. Received: 3"),
+        (CALIBRATION, {"sets": 3}, "`sets` must be a table or null. Received: 3"),
         (CALIBRATION, {"referral": {"threshold": "x", "risk": 0}}, "`referral.threshold` must be a number or null"),
         (CALIBRATION, {"scaling": OTHER_TASK | {"scale": [-1.0]}}, "`scale` must be positive"),
         (CALIBRATION, {"scaling": OTHER_TASK}, "the model's task and classes, binary of 2. Received: multiclass of 1"),

@@ -199,7 +199,7 @@ def test_a_training_whose_states_are_all_damaged_does_not_begin_anew(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"history": [{"epoch": "x"}]}, r"`history\[0\].epoch` must be a number. Received: 'x'"),
+        ({"history": [{"epoch": "x"}]}, r"`history\[0\].epoch` must be a number or null. Received: 'x'"),
         ({"best_epoch": None}, "`best_epoch` must be a whole number. Received: None"),
         ({"step": 0.5}, "`step` must be a whole number. Received: 0.5"),
     ],
