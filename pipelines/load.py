@@ -145,10 +145,7 @@ def load(
     from pipelines.augment import choose
     from pipelines.images.decode import common_shape
 
-    if batch_size < 1:
-        raise InputError(f"`batch_size` must be >= 1. Received: batch_size={batch_size}")
-    if data_service and not cache:
-        raise InputError(f"Workers share the images through `cache`. Received: data_service={data_service!r}")
+    _check(batch_size, data_service, cache)
     training = {"augmentations": choose(augment), "data_service": data_service}
     opened = open_splits(source, seed=seed, **opening)
     training["class_counts"] = _class_counts(opened.splits["train"], resample)
@@ -164,6 +161,13 @@ def load(
             pipelines[name] = _pipeline(part, stored, **always, **(training if name == "train" else {}))
     info = _describe(opened.splits, image_shape)
     return Splits(info=info, records=opened.splits, rejected=opened.rejected, leaks=opened.leaks, pipelines=pipelines)
+
+
+def _check(batch_size: int, data_service: str | None, cache: str | os.PathLike | None) -> None:
+    if batch_size < 1:
+        raise InputError(f"`batch_size` must be >= 1. Received: batch_size={batch_size}")
+    if data_service and not cache:
+        raise InputError(f"Workers share the images through `cache`. Received: data_service={data_service!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

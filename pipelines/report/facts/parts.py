@@ -12,13 +12,14 @@ from pipelines.io.json_types import Measure, Measured
 from pipelines.io.run_folder import RunFolder
 
 
-def _with_support(measures: dict[str, Measured]) -> dict[str, Measured]:
-    if not isinstance(measures.get("support"), int):
-        raise InputError("`support` must be a whole number. Received: " + repr(measures.get("support")))
+def _with_support(measures: Any) -> Any:
+    if isinstance(measures, dict) and type(measures.get("support")) is not int:
+        raise InputError(f"a class must have `support`, a whole number. Received: {measures.get('support')!r}")
     return measures
 
 
-ClassMeasures = Annotated[dict[str, Measured], pydantic.AfterValidator(_with_support)]
+# Before: afterwards all numbers are of one type.
+ClassMeasures = Annotated[dict[str, Measured], pydantic.BeforeValidator(_with_support)]
 
 
 class Decided(TypedDict):
