@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medkeras.errors import InputError
 from pipelines.cli import options
 from pipelines.cli.options import DATA, OUTPUT, Shown, option
 from pipelines.cli.starting import starting
@@ -93,7 +94,7 @@ def enhance(
 ) -> None:
     """Enlarge what a run looks at by super resolution, and put it back into the images."""
     if experiment and (inputs or data or split):
-        raise options.UsageError("An experiment takes all of the run's own data. Received: other images")
+        raise InputError("An experiment takes all of the run's own data. Received: other images")
     with starting() as console:
         from medkeras.super_resolution.enhancement.regions import RegionRule
         from pipelines.jobs.enhance import Enhancement, enhance_run

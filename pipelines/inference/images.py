@@ -110,7 +110,7 @@ def picture_names(names: Sequence[str]) -> list[str]:
 
     Example:
         >>> picture_names(["a/1.png"])
-        ['001-a_1.png']
+        ['001-1.png']
     """
     return [f"{number:03d}-{file_name(str(name))}.png" for number, name in enumerate(names, start=1)]
 

@@ -102,7 +102,7 @@ def check_crop(crop: int, image_shape: tuple[int, ...], *, multiple: int, least:
         >>> check_crop(60, (64, 64, 3), multiple=8, least=32)
         Traceback (most recent call last):
         ...
-        ValueError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
+        medkeras.InputError: `crop` must be a multiple of 8, at least 32 and at most 64, ... Received: crop=60
     """
     if len(image_shape) != 3:
         raise InputError(f"An upscaler takes images. Received: volumes with shape {image_shape}")
