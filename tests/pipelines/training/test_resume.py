@@ -19,7 +19,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.save_state import SaveState
 from tiny_model import tiny_models  # noqa: F401  registers its models for each test
 
-EPOCHS = 12
+EPOCHS = 40  # More than a quick machine trains in the seconds in which a start is killed.
 
 
 def tiny(run, **changes):
