@@ -40,6 +40,6 @@ def original(error: Exception) -> Exception:
         KeyError('a')
     """
     with _lock:
-        found = next((one for one in _found if str(one) in str(error)), error)
+        found = next((one for one in _found if str(one) and str(one) in str(error)), error)
         _found.clear()
     return found if type(error).__module__.startswith("tensorflow") else error
