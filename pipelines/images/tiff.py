@@ -4,6 +4,7 @@ import io
 import logging
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from medkeras.errors import InputError
@@ -53,6 +54,8 @@ def read_tiff(data: bytes) -> np.ndarray:
     with _opened(data) as file:
         page = file.pages.first
         _check_kind(page)
+        if page.photometric == YCBCR and page.compression not in JPEG_CODES:
+            return _converted(data)
         try:
             pixels = page.asarray(maxworkers=1)
         except Exception as error:  # Of any type, by the damage.
@@ -64,12 +67,19 @@ def read_tiff(data: bytes) -> np.ndarray:
         return _grey(pixels, page) if page.photometric in GREY else _colours(pixels, page)
 
 
+def _converted(data: bytes) -> np.ndarray:
+    """Returns the RGB image of colours that tifffile gives as they are stored, converted by libtiff in OpenCV."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError("truncated or damaged TIFF, or of a kind that is not read")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
 def _check_kind(page: "TiffPage") -> None:
     color, samples, bits = int(page.photometric), page.samplesperpixel, page.bitspersample
     fits = samples in SAMPLES.get(color, ()) and page.imagedepth == 1 and page.dtype is not None
     # Of other colours than RGB the meaning of the numbers is known for 8 bits alone.
     fits &= color in (*GREY, RGB) or bits <= 8
-    fits &= color != YCBCR or page.compression in JPEG_CODES
     if not fits:
         raise InputError(
             f"a TIFF of {bits} bits is grey, RGB or RGBA; this is of a kind that is not read. "
